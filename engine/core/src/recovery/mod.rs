@@ -1,0 +1,168 @@
+//! Recoveries: durable units of work, one failure of one host, guest or process each.
+//!
+//! ```text
+//! host      Confirming -failed, fresh, permitted-> Fencing -proof, marked down, read off again-> Evacuating -> Verifying -> Finished | Failed
+//!            |  ^   ^  \- alive -> Cancelled         |  \                                          \______________\__ new fence
+//!            v  |   \------- order retired ----------/   \_______________________________________________ needs a person
+//!           Held (a brake withholds)                              NeedsOperator (stays open, goes on with what needs no person)
+//! instance  Confirming -> Stopping -> Starting -> Verifying -> Finished | Failed
+//! process   Confirming -> Disabling -> Verifying -> Finished | Failed
+//! ```
+//!
+//! There is no way from Confirming to Evacuating: [`host::HostState::Evacuating`] carries a [`crate::fence::FenceProof`], which
+//! only [`crate::fence`] can make. There is none back from a written order to Cancelled: an order can only be retired
+//! (DESIGN 10.3).
+//!
+//! `step` of each kind is pure: from what is stored, what was seen and the time, to the next move.
+
+pub mod host;
+pub mod instance;
+pub mod process;
+mod vmove;
+
+use serde::{Deserialize, Serialize};
+
+pub use vmove::{LockMark, Stage, Vmove, VmoveStatus};
+
+use crate::id::{EngineId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
+use crate::notification::NotificationStatus;
+use crate::policy::Policy;
+use crate::segment::RecoveryMethod;
+use crate::text_enum;
+use crate::time::Stamp;
+
+/// What a recovery is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Subject {
+    Host { host: HostId },
+    Guest { instance: InstanceId, host: HostId },
+    Process { host: HostId, name: String },
+}
+
+impl Subject {
+    /// Unique while the recovery is open (DESIGN 10.12): at most one per subject (I4).
+    pub fn open_key(&self) -> String {
+        match self {
+            Self::Host { host } => format!("host:{host}"),
+            Self::Guest { instance, .. } => format!("guest:{instance}"),
+            Self::Process { host, name } => format!("process:{host}:{name}"),
+        }
+    }
+
+    pub fn host(&self) -> HostId {
+        match self {
+            Self::Host { host } | Self::Guest { host, .. } | Self::Process { host, .. } => *host,
+        }
+    }
+
+    /// `host`, `instance` or `process`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Host { .. } => "host",
+            Self::Guest { .. } => "instance",
+            Self::Process { .. } => "process",
+        }
+    }
+}
+
+text_enum! {
+    /// The state's word, for lists, wires and databases; the data stands in [`Body`].
+    pub enum StateWord {
+        Confirming => "confirming",
+        Held => "held",
+        Fencing => "fencing",
+        Evacuating => "evacuating",
+        Verifying => "verifying",
+        NeedsOperator => "needs_operator",
+        Stopping => "stopping",
+        Starting => "starting",
+        Disabling => "disabling",
+        Finished => "finished",
+        Failed => "failed",
+        Cancelled => "cancelled",
+    }
+}
+
+impl StateWord {
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Cancelled)
+    }
+
+    /// v1's word for the notification behind it (DESIGN 10.9).
+    pub fn notification_status(self) -> NotificationStatus {
+        match self {
+            Self::NeedsOperator => NotificationStatus::Error,
+            Self::Finished => NotificationStatus::Finished,
+            Self::Failed => NotificationStatus::Failed,
+            Self::Cancelled => NotificationStatus::Ignored,
+            _ => NotificationStatus::Running,
+        }
+    }
+}
+
+/// What only the kind knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Body {
+    Host(host::HostRecovery),
+    Instance(instance::InstanceRecovery),
+    Process(process::ProcessRecovery),
+}
+
+impl Body {
+    pub fn word(&self) -> StateWord {
+        match self {
+            Self::Host(body) => body.state.word(),
+            Self::Instance(body) => body.state.word(),
+            Self::Process(body) => body.state.word(),
+        }
+    }
+}
+
+/// The workflow this version writes; stored, so that N-1 and N can tell each other's (I32).
+pub const WORKFLOW_VERSION: u32 = 1;
+
+/// A recovery as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub id: RecoveryId,
+    /// The report behind it; an engine's own verdict writes one too.
+    pub notification: NotificationId,
+    pub segment: SegmentId,
+    pub subject: Subject,
+    /// The host's name in Nova.
+    pub host_name: String,
+    pub method: RecoveryMethod,
+    /// As it was when the recovery opened (F73).
+    pub policy: Policy,
+    pub body: Body,
+    /// What it waits for or why it ended, for people.
+    pub reason: String,
+    pub workflow_version: u32,
+    pub owner: Option<EngineId>,
+    /// Raised by each claim; each write carries its writer's (I5, I6).
+    pub epoch: i64,
+    /// Raised by each write.
+    pub version: i64,
+    pub opened_at: Stamp,
+    pub closed_at: Option<Stamp>,
+}
+
+impl Recovery {
+    pub fn word(&self) -> StateWord {
+        self.body.word()
+    }
+
+    pub fn is_open(&self) -> bool {
+        !self.word().is_closed()
+    }
+}
+
+/// Why nothing is done just now: every wait has a reason and a normal length (L3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    pub reason: String,
+    /// When to look again at the latest.
+    pub until: crate::time::Mono,
+}

@@ -1,0 +1,96 @@
+//! What went wrong with a power controller, by what it means for the next move (not by where it arose).
+//!
+//! Each message names the device and the way out. None of them says anything about the host: a controller that does
+//! not answer may have died with its machine or alone.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// A failed conversation with one device.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum FenceError {
+    /// Connection refused, no route, name not found: the controller's service is not there.
+    #[error("{device}: not reachable ({detail}); check address, port and the path to the BMC network")]
+    Unreachable { device: String, detail: String },
+    /// Nothing came back in time: hung, cut off, or without supply together with its host.
+    #[error("{device}: no answer to {what} within {after:?}; check that the BMC has power and is not hung")]
+    Silent { device: String, what: String, after: Duration },
+    /// The account was not accepted.
+    #[error("{device}: credentials refused ({detail}); check username, password and kg of this device")]
+    Credentials { device: String, detail: String },
+    /// The account is known, but may not do this.
+    #[error("{device}: not enough privilege ({detail}); the account needs OPERATOR (IPMI) or ConfigureComponents (Redfish)")]
+    Privilege { device: String, detail: String },
+    /// The controller offers none of the cipher suites we use.
+    #[error("{device}: refuses cipher suite {asked}; enable suite 17 or 3 on the BMC, or set `cipher` to the one it offers")]
+    SuiteRefused { device: String, asked: String },
+    /// Not now; the command may or may not have been carried out.
+    #[error("{device}: busy ({detail}); it is asked again, look at the BMC's own log if this stays")]
+    Busy { device: String, detail: String, retry_after: Option<Duration> },
+    /// The device cannot do what fencing needs.
+    #[error("{device}: does not support this ({detail}); use another device or fix its `system` or `program`")]
+    Unsupported { device: String, detail: String },
+    /// The device controls another machine than the one on file. Nothing was sent to it.
+    #[error("{device}: controls another machine (expected {expected}, found {found}); correct its address or the host's serial")]
+    WrongMachine { device: String, expected: String, found: String },
+    /// An answer that makes no sense.
+    #[error("{device}: malformed answer ({detail}); check that the address is a BMC's, and its firmware")]
+    Malformed { device: String, detail: String },
+    /// A clear no that fits no other kind.
+    #[error("{device}: refused ({detail}); look at the BMC's own log")]
+    Refused { device: String, detail: String },
+    /// The certificate is not the one we were told to trust.
+    #[error("{device}: TLS failed ({detail}); set tls.ca_file or tls.fingerprint to what the BMC presents")]
+    Tls { device: String, detail: String },
+    /// The device's description cannot work.
+    #[error("{device}: configuration: {detail}")]
+    Config { device: String, detail: String },
+    /// A hung request was dropped because a more urgent one wanted the same controller.
+    #[error("{device}: request dropped while unanswered, since another order needs this BMC; nothing to do")]
+    Superseded { device: String },
+}
+
+impl FenceError {
+    /// The same device will not do better by being asked again: go to the next one.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::SuiteRefused { .. }
+                | Self::Unsupported { .. }
+                | Self::WrongMachine { .. }
+                | Self::Tls { .. }
+                | Self::Config { .. }
+                | Self::Superseded { .. }
+        )
+    }
+
+    /// One fresh session may help (an expired token), a second would only lock the account.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::Credentials { .. } | Self::Privilege { .. })
+    }
+
+    /// The command may have been carried out although no answer says so.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Silent { .. }
+                | Self::Unreachable { .. }
+                | Self::Malformed { .. }
+                | Self::Busy { .. }
+                | Self::Superseded { .. }
+        )
+    }
+
+    /// How long the device asks us to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}

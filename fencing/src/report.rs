@@ -1,0 +1,134 @@
+//! What goes into an act and what comes out of it.
+//!
+//! A report holds facts: which device, which machine it said it was, what it answered, what it read and when. One
+//! [`Attempt`] is one session: identity, order and readings in it belong together, and nothing from another session
+//! can complete them.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::device::Level;
+use crate::power::{Expected, Identity, PowerState};
+
+/// A host with its fence devices.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The host's name, for messages.
+    pub host: String,
+    pub levels: Vec<Level>,
+    /// Who it must be.
+    pub expected: Expected,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderAnswer {
+    Accepted,
+    /// The device said that the power was off already, and read so.
+    AlreadyOff,
+    /// The device said that the power was on already ([`crate::on`]).
+    AlreadyOn,
+    /// Nothing was sent; [`Attempt::error`] says why.
+    NotSent,
+    /// A clear no.
+    Refused(String),
+    /// It may have been carried out.
+    Unknown(String),
+}
+
+impl OrderAnswer {
+    /// True if readings from now on may count.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted | Self::AlreadyOff | Self::AlreadyOn)
+    }
+}
+
+/// One reading of the power.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    pub state: PowerState,
+    /// When it was asked for, since the act began, on the monotonic clock. The state is at least this fresh.
+    pub at: Duration,
+    /// Asked for after this session's order was accepted (or answered "already").
+    pub after_order: bool,
+}
+
+/// One session with one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Counted from 1, as operators do.
+    pub level: usize,
+    /// Kind and address; no secret.
+    pub device: String,
+    /// By what the session can be revoked ([`crate::revoke`]); `None` if it cannot.
+    pub token: Option<String>,
+    pub identity: Option<Identity>,
+    /// `None`: nothing on file, or the device cannot say.
+    pub identity_matches: Option<bool>,
+    pub order: OrderAnswer,
+    /// Orders sent in this session.
+    pub orders: u32,
+    pub readings: Vec<Reading>,
+    /// The last thing that went wrong.
+    pub error: Option<String>,
+    pub took: Duration,
+}
+
+/// Everything an act did and saw, in the order in which sessions were begun.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceReport {
+    pub attempts: Vec<Attempt>,
+}
+
+/// One look at the power without any order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sight {
+    pub level: usize,
+    pub device: String,
+    pub identity: Option<Identity>,
+    pub identity_matches: Option<bool>,
+    /// The state, or why there is none.
+    pub state: Result<PowerState, String>,
+    /// When the state was asked for, since the call began.
+    pub at: Duration,
+}
+
+/// Whether a device could fence if it had to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceCheck {
+    pub level: usize,
+    pub device: String,
+    /// It answered.
+    pub reached: bool,
+    /// It let us in.
+    pub logged_in: bool,
+    pub identity: Option<Identity>,
+    pub identity_matches: Option<bool>,
+    pub state: Option<PowerState>,
+    /// From the first packet to the power reading; `None` if it did not come so far.
+    pub latency: Option<Duration>,
+    /// It cannot fence as it is, and why.
+    pub error: Option<String>,
+    /// It can, but somebody should look.
+    pub warnings: Vec<String>,
+}
+
+impl DeviceCheck {
+    /// True if nothing stands in the way of a fence.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
+/// The engine's last word before each order.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Called after the session is open and identified, before every order. `Err` says why everything stops (the epoch
+    /// is lost, the act was cancelled); no further order goes out in this act. The engine records `token` here, so that a
+    /// successor can revoke the session.
+    async fn may_send(&self, device: &str, token: Option<&str>) -> Result<(), String>;
+}

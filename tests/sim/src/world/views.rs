@@ -1,0 +1,87 @@
+//! Ground truth, for checkers: what really is, and what really happened.
+
+use super::World;
+use crate::history::{Deed, What};
+use crate::model::{HostView, Power};
+use crate::truth::DoubleRun;
+use uuid::Uuid;
+
+impl World {
+    /// Names of all hosts, in order.
+    pub fn host_names(&self) -> Vec<String> {
+        self.hosts.iter().map(|host| host.name.clone()).collect()
+    }
+
+    /// A host as it really is.
+    pub fn host(&self, name: &str) -> HostView {
+        self.host_view(self.host_ix(name))
+    }
+
+    /// Whether a host of this name exists.
+    pub fn has_host(&self, name: &str) -> bool {
+        self.host_by_name.contains_key(name)
+    }
+
+    /// All guests that are not deleted, in order of creation.
+    pub fn guest_ids(&self) -> Vec<Uuid> {
+        self.guests
+            .iter()
+            .filter(|guest| guest.vm_state != crate::VmState::Deleted)
+            .map(|guest| guest.id)
+            .collect()
+    }
+
+    /// Guests that Nova places on the host, in order of creation.
+    pub fn guests_placed_on(&self, host: &str) -> Vec<Uuid> {
+        let host = self.host_ix(host);
+        self.guests
+            .iter()
+            .filter(|guest| guest.host == Some(host) && guest.vm_state != crate::VmState::Deleted)
+            .map(|guest| guest.id)
+            .collect()
+    }
+
+    /// Hosts on which the guest executes, really and now.
+    pub fn running_on(&self, guest: Uuid) -> Vec<String> {
+        self.ledger.executing(self.guest_ix(guest)).into_iter().map(|host| self.name(host)).collect()
+    }
+
+    /// The same with hosts that are frozen and would run it on when they thaw.
+    pub fn may_run_on(&self, guest: Uuid) -> Vec<String> {
+        self.ledger.holders(self.guest_ix(guest)).iter().map(|host| self.name(*host)).collect()
+    }
+
+    /// Every instant at which a guest began to execute on a second host.
+    pub fn double_runs(&self) -> &[DoubleRun] {
+        &self.double_runs
+    }
+
+    /// Whether the host has power.
+    pub fn is_powered(&self, host: &str) -> bool {
+        self.hosts[self.host_ix(host)].power == Power::On
+    }
+
+    /// Whether the host's user land runs.
+    pub fn is_alive(&self, host: &str) -> bool {
+        self.hosts[self.host_ix(host)].alive()
+    }
+
+    /// All evacuate calls for the guest: when, and whether accepted.
+    pub fn evacuate_calls(&self, guest: Uuid) -> &[(u64, bool)] {
+        &self.guests[self.guest_ix(guest)].evacuate_calls
+    }
+
+    /// All deeds, oldest first.
+    pub fn history(&self) -> &[Deed] {
+        &self.history
+    }
+
+    /// When the host last lost power, if ever.
+    pub fn last_power_off(&self, name: &str) -> Option<u64> {
+        self.history
+            .iter()
+            .rev()
+            .find(|deed| matches!(&deed.what, What::PoweredOff { host } if host == name))
+            .map(|deed| deed.at)
+    }
+}
