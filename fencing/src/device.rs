@@ -138,7 +138,8 @@ impl FenceDevices {
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         // serde_json's message gives key and position; values do not occur in it for the types used here, except that
         // a wrong type may be quoted. Cut that: it could be a password put in the wrong place.
-        let devices: Self = serde_json::from_str(json).map_err(|e| ConfigError::Syntax(without_values(&e)))?;
+        let devices: Self =
+            serde_json::from_str(json).map_err(|e| ConfigError::Syntax(without_values(&e)))?;
         devices.validate()?;
         Ok(devices)
     }
@@ -227,8 +228,13 @@ impl Device {
         );
         put("kg", self.kg.as_ref().map(|_| MASK.into()));
         put("program", self.program.clone().map(Value::from));
-        let hide = |(k, v): (&String, &String)| (k.clone(), if secret_key(k) { MASK.into() } else { v.clone().into() });
-        put("options", (!self.options.is_empty()).then(|| Value::Object(self.options.iter().map(hide).collect())));
+        let hide = |(k, v): (&String, &String)| {
+            (k.clone(), if secret_key(k) { MASK.into() } else { v.clone().into() })
+        };
+        put(
+            "options",
+            (!self.options.is_empty()).then(|| Value::Object(self.options.iter().map(hide).collect())),
+        );
         put("bmc", self.bmc.clone().map(Value::from));
         put("account_exclusive", self.account_exclusive.then_some(Value::Bool(true)));
         Value::Object(map)
@@ -327,13 +333,18 @@ impl Device {
             return Err(("address", "holds credentials; put them into username and password".into()));
         }
         if !matches!(url.path().trim_end_matches('/'), "" | "/redfish" | "/redfish/v1") {
-            return Err(("address", "has a path; give the service's root and name the machine in `system`".into()));
+            return Err((
+                "address",
+                "has a path; give the service's root and name the machine in `system`".into(),
+            ));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(("address", "has a query or fragment; give scheme, host and port only".into()));
         }
         let Some(tls) = &self.tls else { return Ok(()) };
-        let chosen = usize::from(tls.ca_file.is_some()) + usize::from(tls.fingerprint.is_some()) + usize::from(tls.insecure);
+        let chosen = usize::from(tls.ca_file.is_some())
+            + usize::from(tls.fingerprint.is_some())
+            + usize::from(tls.insecure);
         if chosen != 1 {
             return Err(("tls", "needs exactly one of ca_file, fingerprint, insecure = true".into()));
         }
@@ -347,7 +358,10 @@ impl Device {
         let address = self.address.as_deref().unwrap_or_default();
         host_port(address, self.port, 623).map_err(|reason| ("address", reason))?;
         if !matches!(self.cipher, None | Some(3 | 17)) {
-            return Err(("cipher", "only suites 3 and 17 protect what they carry; leave it out to try both".into()));
+            return Err((
+                "cipher",
+                "only suites 3 and 17 protect what they carry; leave it out to try both".into(),
+            ));
         }
         if self.username.as_deref().unwrap_or_default().len() > IPMI_USERNAME {
             return Err(("username", format!("is longer than IPMI's {IPMI_USERNAME} bytes")));
@@ -357,7 +371,9 @@ impl Device {
         }
         match self.kg_bytes() {
             Some(Err(reason)) => Err(("kg", reason.into())),
-            Some(Ok(kg)) if kg.len() > IPMI_PASSWORD => Err(("kg", format!("is longer than IPMI's {IPMI_PASSWORD} bytes"))),
+            Some(Ok(kg)) if kg.len() > IPMI_PASSWORD => {
+                Err(("kg", format!("is longer than IPMI's {IPMI_PASSWORD} bytes")))
+            }
             _ => Ok(()),
         }
     }
@@ -365,8 +381,12 @@ impl Device {
     fn validate_agent(&self) -> Result<(), (&'static str, String)> {
         let program = self.program.as_deref().unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if !program.starts_with('/') && !(program.starts_with("fence_") && program.chars().all(plain)) {
-            return Err(("program", "is neither a name fence_... nor an absolute path; there is no shell".into()));
+        let named = program.starts_with("fence_") && program.chars().all(plain);
+        if !program.starts_with('/') && !named {
+            return Err((
+                "program",
+                "is neither a name fence_... nor an absolute path; there is no shell".into(),
+            ));
         }
         for (key, value) in &self.options {
             if key.is_empty() || !key.chars().all(plain) || value.chars().any(char::is_control) {
@@ -393,7 +413,9 @@ impl Tls {
 /// Keys of an agent's options whose values are secrets.
 fn secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["passw", "passphrase", "secret", "token", "community", "kg", "_key", "hexadecimal"].iter().any(|s| key.contains(s))
+    ["passw", "passphrase", "secret", "token", "community", "kg", "_key", "hexadecimal"]
+        .iter()
+        .any(|s| key.contains(s))
 }
 
 /// SHA-256 in hex, with or without colons and `sha256:` before it.
@@ -420,7 +442,11 @@ pub(crate) fn host_port(address: &str, port: Option<u16>, default: u16) -> Resul
     } else {
         address.split_once(':').unwrap_or((address, ""))
     };
-    let own = if own.is_empty() { None } else { Some(own.parse::<u16>().map_err(|_| "has a port that is no number")?) };
+    let own = if own.is_empty() {
+        None
+    } else {
+        Some(own.parse::<u16>().map_err(|_| "has a port that is no number")?)
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
     if host.is_empty() || !host.chars().all(plain) {
         return Err("is not host[:port]".into());

@@ -20,19 +20,30 @@ pub enum FenceError {
     #[error("{device}: credentials refused ({detail}); check username, password and kg of this device")]
     Credentials { device: String, detail: String },
     /// The account is known, but may not do this.
-    #[error("{device}: not enough privilege ({detail}); the account needs OPERATOR (IPMI) or ConfigureComponents (Redfish)")]
+    #[error(
+        "{device}: not enough privilege ({detail}); the account needs OPERATOR (IPMI) or ConfigureComponents (Redfish)"
+    )]
     Privilege { device: String, detail: String },
     /// The controller offers none of the cipher suites we use.
-    #[error("{device}: refuses cipher suite {asked}; enable suite 17 or 3 on the BMC, or set `cipher` to the one it offers")]
+    #[error(
+        "{device}: refuses cipher suite {asked}; enable suite 17 or 3 on the BMC, or set `cipher` to the one it offers"
+    )]
     SuiteRefused { device: String, asked: String },
     /// Not now; the command may or may not have been carried out.
     #[error("{device}: busy ({detail}); it is asked again, look at the BMC's own log if this stays")]
     Busy { device: String, detail: String, retry_after: Option<Duration> },
     /// The device cannot do what fencing needs.
-    #[error("{device}: does not support this ({detail}); use another device or fix its `system` or `program`")]
+    #[error(
+        "{device}: does not support this ({detail}); use another device or fix its `system` or `program`"
+    )]
     Unsupported { device: String, detail: String },
+    /// The device says beforehand that it has no such order; nothing was sent.
+    #[error("{device}: cannot be ordered ({detail}); use another device for this host")]
+    NotOffered { device: String, detail: String },
     /// The device controls another machine than the one on file. Nothing was sent to it.
-    #[error("{device}: controls another machine (expected {expected}, found {found}); correct its address or the host's serial")]
+    #[error(
+        "{device}: controls another machine (expected {expected}, found {found}); correct its address or the host's serial"
+    )]
     WrongMachine { device: String, expected: String, found: String },
     /// An answer that makes no sense.
     #[error("{device}: malformed answer ({detail}); check that the address is a BMC's, and its firmware")]
@@ -59,6 +70,7 @@ impl FenceError {
             self,
             Self::SuiteRefused { .. }
                 | Self::Unsupported { .. }
+                | Self::NotOffered { .. }
                 | Self::WrongMachine { .. }
                 | Self::Tls { .. }
                 | Self::Config { .. }

@@ -37,7 +37,8 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// Best effort to close a session.
     pub close: Duration,
-    /// A request in flight so long is hung if a more urgent one waits for the same controller: it is dropped.
+    /// A request in flight so long is hung if a more urgent one waits for the same controller: it is dropped. 2 s:
+    /// healthy controllers, shared ones too, answer sooner.
     pub yield_after: Duration,
     /// A level's time when power is only read ([`crate::read`]) or a device checked ([`crate::check`]).
     pub probe: Duration,
@@ -66,7 +67,7 @@ impl Default for Limits {
             backoff: ms(1_000),
             backoff_max: ms(5_000),
             close: ms(1_000),
-            yield_after: ms(1_000),
+            yield_after: ms(2_000),
             probe: ms(10_000),
             on: ms(60_000),
             on_settle: ms(10_000),

@@ -111,8 +111,11 @@ mod tests {
             tokio::task::yield_now().await;
             now.fetch_sub(1, Ordering::SeqCst);
         };
-        let (a, b, c) =
-            tokio::join!(lane.run(1, LONG, command()), lane.run(0, LONG, command()), lane.run(2, LONG, command()));
+        let (a, b, c) = tokio::join!(
+            lane.run(1, LONG, command()),
+            lane.run(0, LONG, command()),
+            lane.run(2, LONG, command())
+        );
         assert_eq!((a, b, c), (Ok(()), Ok(()), Ok(())));
         assert_eq!(most.load(Ordering::SeqCst), 1);
     }
@@ -149,7 +152,11 @@ mod tests {
         let driver = async {
             let mut waiter = Box::pin(lane.run(5, LONG, async {}));
             // The waiter is counted on its first poll and dropped at once.
-            assert!(futures_util::poll!(&mut waiter).is_pending());
+            std::future::poll_fn(|cx| {
+                assert!(waiter.as_mut().poll(cx).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
             drop(waiter);
             open.send(()).unwrap();
         };

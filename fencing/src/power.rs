@@ -62,7 +62,8 @@ impl Expected {
     /// nothing can be compared.
     #[must_use]
     pub fn compare(&self, seen: &Identity) -> Option<bool> {
-        let serial = match (self.serial.as_deref().and_then(serial), seen.serial.as_deref().and_then(serial)) {
+        let serial = match (self.serial.as_deref().and_then(serial), seen.serial.as_deref().and_then(serial))
+        {
             (Some(on_file), Some(seen)) => Some(on_file.eq_ignore_ascii_case(&seen)),
             _ => None,
         };
@@ -133,10 +134,14 @@ pub fn uuid(uuid: Uuid) -> Option<Uuid> {
 #[must_use]
 pub fn guid(bytes: [u8; 16]) -> Option<Uuid> {
     let straight = uuid(Uuid::from_bytes(bytes))?;
-    let plausible = |u: &Uuid| {
-        u.get_variant() == uuid::Variant::RFC4122 && (1..=8).contains(&u.get_version_num())
-    };
-    Some([straight, smbios_order(straight), reversed(straight)].into_iter().find(plausible).unwrap_or(straight))
+    let plausible =
+        |u: &Uuid| u.get_variant() == uuid::Variant::RFC4122 && (1..=8).contains(&u.get_version_num());
+    Some(
+        [straight, smbios_order(straight), reversed(straight)]
+            .into_iter()
+            .find(plausible)
+            .unwrap_or(straight),
+    )
 }
 
 /// Equal, or the same sixteen bytes in another of the three byte orders in use. Either side may already have guessed
@@ -185,6 +190,10 @@ pub trait PowerDevice: Send + Sync + fmt::Debug {
 pub trait PowerSession: Send {
     /// Who the machine is; `None` if the device cannot say.
     async fn identify(&mut self) -> Result<Option<Identity>, FenceError>;
+    /// The power as [`PowerSession::identify`] happened to see it; `None` if it needs a reading of its own.
+    fn state_at_identify(&self) -> Option<PowerState> {
+        None
+    }
     /// Reads the power afresh.
     async fn read(&mut self) -> Result<PowerState, FenceError>;
     /// Orders off.
@@ -193,6 +202,9 @@ pub trait PowerSession: Send {
     async fn on(&mut self) -> Result<Answer, FenceError>;
     /// Whether this session could fence (privilege, method offered) and what else deserves a warning. Changes nothing.
     async fn inspect(&mut self) -> Result<Findings, FenceError>;
+    /// Ends what earlier owners of the account left open, where the description says that it is ours alone. Best effort;
+    /// for acts only, since it also ends their orders.
+    async fn take_over(&mut self) {}
     /// What the device said beside its answers (a failed task, a power fault), once.
     fn note(&mut self) -> Option<String> {
         None

@@ -129,6 +129,19 @@ impl DeviceCheck {
 pub trait Gate: Send + Sync {
     /// Called after the session is open and identified, before every order. `Err` says why everything stops (the epoch
     /// is lost, the act was cancelled); no further order goes out in this act. The engine records `token` here, so that a
-    /// successor can revoke the session.
+    /// successor can revoke the session. The device's controller is held meanwhile: do not call this package for it from
+    /// here.
     async fn may_send(&self, device: &str, token: Option<&str>) -> Result<(), String>;
+
+    /// Called once per session, before the first [`Gate::may_send`], with what the device said of its machine. A
+    /// contradiction never comes here, it is refused before; `matches` is `None` where nothing could be compared: then the
+    /// engine knows whether a passed drill or an operator's word stands in for it. `Err` refuses this device alone.
+    async fn accepts(
+        &self,
+        _device: &str,
+        _seen: Option<&Identity>,
+        _matches: Option<bool>,
+    ) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -175,7 +175,7 @@ pub enum ReportKind {
     },
     /// Who this machine is, once per start of the agent: compared with what the BMC says of itself.
     Identity(IdentityPayload),
-    /// This host's kernel panicked or is about to (kdump hook, `halberd-monitor panic`).
+    /// This host's kernel panicked; said by its crash kernel's hook with the same key.
     Panic {
         /// What the kernel said, shortened.
         detail: String,
@@ -190,7 +190,7 @@ pub struct ProcessPayload {
 }
 
 /// A guest and what happened to it, in Masakari's words (contract 2.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GuestPayload {
     /// The guest; libvirt's domain UUID is Nova's.
     pub instance_uuid: Uuid,

@@ -1,1 +1,264 @@
-//! (being written)
+//! A fenced host's way back (DESIGN 10.1, 10.2). Opened by the close of its recovery, on the same road as everything else.
+//!
+//! ```text
+//! Draining --intents resolved, sessions revoked, command lifetime over--> Out --seen again, no live record--> Admitted
+//!   --records completed, no stray guest--> un-force --> enable --> Finished (the host is in)
+//! ```
+//!
+//! Nobody is powered on here (I12): a host returns because a person, or its power, brought it back. Only what we set is undone.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::effect::{Done, Effect, Query};
+use crate::event::EventKind;
+use crate::evidence::Power;
+use crate::facts::Outcome;
+use crate::host::{Admission, Host, SetByUs};
+use crate::recovery::{Body, StateWord};
+use crate::runner::HostPatch;
+use crate::step::{Draft, Memory};
+
+/// States of a return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ReturnState {
+    Draining { revoked: bool },
+    Out,
+    Admitted { unforced: bool, enabled: bool },
+    Finished,
+}
+
+/// What is stored of a return.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostReturn {
+    pub state: ReturnState,
+}
+
+impl HostReturn {
+    pub fn new() -> HostReturn {
+        HostReturn { state: ReturnState::Draining { revoked: false } }
+    }
+}
+
+impl Default for HostReturn {
+    fn default() -> Self {
+        HostReturn::new()
+    }
+}
+
+impl ReturnState {
+    pub fn word(&self) -> StateWord {
+        match self {
+            Self::Draining { .. } => StateWord::Draining,
+            Self::Out => StateWord::Out,
+            Self::Admitted { .. } => StateWord::Admitted,
+            Self::Finished => StateWord::Finished,
+        }
+    }
+}
+
+/// Looks at an out host, and at one on its way in.
+const LOOK_MS: u64 = 2_000;
+/// Pause after Nova did not take a call; un-forcing is refused while `done` records remain (NOVA.md).
+const CALL_AGAIN_MS: u64 = 3_000;
+
+/// The next step of a return.
+pub fn step(draft: &mut Draft<'_>) {
+    let inherited: Vec<_> = draft.view.facts.inherited.iter().map(|intent| intent.id).collect();
+    for intent in inherited {
+        draft.resolve(intent, "superseded", json!({}));
+    }
+    let Some(host) = draft.view.facts.host.clone() else { return draft.look_after(LOOK_MS) };
+    draft.look_after(LOOK_MS);
+    let Body::Return(body) = &draft.body else { return };
+    match body.state.clone() {
+        ReturnState::Draining { revoked } => drain(draft, &host, revoked),
+        ReturnState::Out => out(draft, &host),
+        ReturnState::Admitted { unforced, enabled } => admitted(draft, &host, unforced, enabled),
+        ReturnState::Finished => {}
+    }
+}
+
+fn become_state(draft: &mut Draft<'_>, state: ReturnState, reason: &str) {
+    draft.note("return_state_changed", format!("{}: {reason}", state.word()), json!({}));
+    draft.body = Body::Return(HostReturn { state });
+    draft.reason = reason.to_owned();
+    draft.look_after(0);
+}
+
+fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) {
+    let facts = draft.view.facts;
+    if !revoked {
+        if let Some(outcome) = facts.outcome("revoke_sessions").cloned() {
+            draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+            // A session that could not be revoked dies with the command lifetime, which is waited for below.
+            return become_state(draft, ReturnState::Draining { revoked: true }, "waiting for the lifetime of the last command");
+        }
+        if !facts.in_flight("revoke_sessions") {
+            draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
+        }
+        return;
+    }
+    let over = facts.claimed_at + std::time::Duration::from_millis(draft.view.policy().request_lifetime_ms);
+    if draft.view.now < over {
+        return draft.look_at(over);
+    }
+    become_state(draft, ReturnState::Out, "drained; waiting for the host to come back");
+}
+
+/// Seen again: reads On, or its agent speaks from another boot than the one that was fenced.
+fn out(draft: &mut Draft<'_>, host: &Host) {
+    let facts = draft.view.facts;
+    let fenced_boot = host.boot.is_some_and(|boot| host.retired_boots.contains(&boot));
+    let beats = facts.evidence.beats.boot.filter(|boot| !host.retired_boots.contains(boot));
+    let on = facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) == Some(&Power::On);
+    if beats.is_none() && !on {
+        if facts.evidence.has_device {
+            draft.ask_every(Query::Power { host: host.id }, 5_000);
+        }
+        draft.reason = "drained; waiting for the host to come back".into();
+        return;
+    }
+    let Some(survey) = facts.fresh_survey(draft.view.now, 5_000) else {
+        return draft.ask(Query::Survey { host: host.name.clone() });
+    };
+    if !survey.complete {
+        draft.reason = "back, but Nova's list is not whole: a cell is down".into();
+        return draft.ask_every(Query::Survey { host: host.name.clone() }, 5_000);
+    }
+    // nova-compute destroys the local copy of every guest with such a record, whether or not it arrived elsewhere (NOVA.md).
+    let live: Vec<String> = survey
+        .migrations
+        .iter()
+        .filter(|record| record.is_evacuation() && record.source == host.name && !record.is_dead() && record.status != "completed")
+        .filter(|record| survey.guests.iter().any(|guest| guest.id == record.instance && guest.host.as_deref() == Some(&host.name)))
+        .map(|record| format!("{} (migration {}, {})", record.instance, record.id, record.status))
+        .collect();
+    if !live.is_empty() {
+        let text = format!("{} is back, but Nova still places guests on it that its start would destroy: {}", host.name, live.join(", "));
+        if draft.reason != text {
+            draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({}));
+        }
+        draft.reason = text;
+        return draft.ask_every(Query::Survey { host: host.name.clone() }, 5_000);
+    }
+    let boot_number = if fenced_boot && beats.is_none() { host.boot_number } else { host.boot_number + 1 };
+    let patch = HostPatch {
+        admission: Some(Admission::Admitted),
+        proof: Some(None),
+        boot: Some((boot_number, beats.or(host.boot))),
+        ..HostPatch::default()
+    };
+    draft.hosts.push((host.id, patch));
+    draft.memory.push(Memory::Ordered);
+    draft.note("host_admitted", format!("{} is back and may clean up", host.name), json!({}));
+    become_state(draft, ReturnState::Admitted { unforced: false, enabled: false }, "back; old copies are being removed");
+}
+
+fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
+    let facts = draft.view.facts;
+    if facts.power.as_ref().is_some_and(|reading| reading.power == Power::Off && reading.identified)
+        && facts.fresh_power(draft.view.now, 10_000) == Some(&Power::Off)
+    {
+        let patch = HostPatch { admission: Some(Admission::Out), ..HostPatch::default() };
+        draft.hosts.push((host.id, patch));
+        return become_state(draft, ReturnState::Out, "it is off again");
+    }
+    if let Some(outcome) = facts.outcomes.first().cloned() {
+        return digest(draft, host, unforced, enabled, &outcome);
+    }
+    if !facts.in_flight.is_empty() {
+        return;
+    }
+    if let Some(at) = draft.not_before() {
+        return draft.look_at(at);
+    }
+    if !unforced && !cleaned(draft, host) {
+        return;
+    }
+    if !unforced && host.set_by_us.forced_down {
+        draft.act(Effect::ForceUp { host: host.name.clone() }, 1, json!({}));
+    } else if !unforced {
+        become_state(draft, ReturnState::Admitted { unforced: true, enabled }, "nothing of ours to un-force");
+    } else if !enabled && host.set_by_us.disabled {
+        draft.act(Effect::Enable { host: host.name.clone() }, 1, json!({}));
+    } else {
+        finish(draft, host);
+    }
+}
+
+fn digest(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool, outcome: &Outcome) {
+    draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+    let taken = matches!(outcome.done, Done::Accepted { .. });
+    match (&outcome.effect, taken) {
+        (Effect::ForceUp { .. }, true) => {
+            let set = SetByUs { forced_down: false, ..host.set_by_us };
+            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+            become_state(draft, ReturnState::Admitted { unforced: true, enabled }, "no longer forced down");
+        }
+        (Effect::Enable { .. }, true) => {
+            let set = SetByUs { disabled: false, ..host.set_by_us };
+            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+            become_state(draft, ReturnState::Admitted { unforced, enabled: true }, "enabled");
+        }
+        _ => {
+            let text = match &outcome.done {
+                Done::Refused { text, .. } | Done::Gone { text } | Done::NotExecuted { text } | Done::Unknown { text } => text.clone(),
+                _ => String::new(),
+            };
+            draft.reason = format!("Nova did not take {}: {text}", outcome.effect.word());
+            let again = draft.view.now + std::time::Duration::from_millis(CALL_AGAIN_MS);
+            draft.memory.push(Memory::NotBefore(again));
+            draft.look_at(again);
+        }
+    }
+}
+
+/// Every record completed, nova-compute speaking again, no stray guest: by the agent's own list, or, without one, by time.
+fn cleaned(draft: &mut Draft<'_>, host: &Host) -> bool {
+    let facts = draft.view.facts;
+    draft.ask_every(Query::Survey { host: host.name.clone() }, LOOK_MS);
+    let Some(survey) = facts.survey.as_ref().filter(|survey| survey.complete) else { return false };
+    let open = survey
+        .migrations
+        .iter()
+        .filter(|record| record.is_evacuation() && record.source == host.name)
+        .filter(|record| record.is_unfinished() || record.status == "done")
+        .count();
+    if open > 0 {
+        draft.reason = format!("back; waiting for nova-compute to complete {open} evacuation records");
+        return false;
+    }
+    let placed: Vec<_> = survey.guests.iter().map(|guest| guest.id).collect();
+    match &facts.domains {
+        Some(domains) => {
+            let strays: Vec<String> = domains.iter().filter(|id| !placed.contains(id)).map(ToString::to_string).collect();
+            if !strays.is_empty() {
+                draft.reason = format!("back, but it runs guests that Nova places elsewhere: {}", strays.join(", "));
+            }
+            strays.is_empty()
+        }
+        None => {
+            let since = facts.ordered_at.unwrap_or(facts.claimed_at);
+            let over = since + std::time::Duration::from_millis(draft.view.policy().agentless_return_ms);
+            draft.reason = "back; no agent lists its guests: a queued start may still run for a while".into();
+            draft.look_at(over);
+            draft.view.now >= over
+        }
+    }
+}
+
+fn finish(draft: &mut Draft<'_>, host: &Host) {
+    let clear = draft.view.policy().clear_maintenance_on_return;
+    let patch = HostPatch {
+        admission: Some(Admission::In),
+        maintenance_recovery: clear.then_some(false),
+        ..HostPatch::default()
+    };
+    draft.hosts.push((host.id, patch));
+    let text = format!("{} is in again", host.name);
+    draft.note("host_returned", text.clone(), json!({}));
+    draft.tell(EventKind::HostReturned, &text, json!({}));
+    become_state(draft, ReturnState::Finished, &text);
+}

@@ -89,6 +89,8 @@ pub struct Witness {
     pub at: Mono,
     /// How long ago the witness heard the host, on its best path; `None`: never, or longer than it remembers.
     pub heard: Option<Duration>,
+    /// What it heard came on the storage network alone, with the others dark to it too: no life as its guests' users know it.
+    pub storage_only: bool,
 }
 
 /// An answer from the host's user land on a probe port, or the lack of one.
@@ -109,6 +111,9 @@ pub struct ServiceSight {
     pub disabled: bool,
     /// When the row was last seen changed with none of our PUTs between.
     pub changed_at: Option<Mono>,
+    /// The earlier of the two reads between which it changed: its writer lived after this. Unknown: `changed_at` stands in,
+    /// which makes a change from before the death look like life.
+    pub changed_after: Option<Mono>,
     /// Since when the row has been watched standing still.
     pub still_since: Option<Mono>,
     /// At least half of the other rows that Nova calls up changed in that window; else Nova is blind.

@@ -7,9 +7,12 @@
 pub mod admission;
 pub mod audit;
 pub mod brake;
+pub mod chance;
+pub mod effect;
 pub mod evacuation;
 pub mod event;
 pub mod evidence;
+pub mod facts;
 pub mod fence;
 pub mod host;
 pub mod id;
@@ -20,6 +23,8 @@ pub mod policy;
 pub mod recovery;
 pub mod runner;
 pub mod segment;
+pub mod sight;
+pub mod step;
 pub mod time;
 pub mod verdict;
 

@@ -134,7 +134,9 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
-            Error::Refused(a) | Error::Forbidden(a) | Error::NotFound(a) | Error::Conflict(a) => Some(a.status),
+            Error::Refused(a) | Error::Forbidden(a) | Error::NotFound(a) | Error::Conflict(a) => {
+                Some(a.status)
+            }
             Error::Unavailable { status, .. } | Error::OutcomeUnknown { status, .. } => *status,
             Error::Malformed { .. } | Error::Auth { .. } | Error::Config(_) => None,
         }
@@ -230,7 +232,11 @@ struct Told {
 impl Told {
     fn read(bytes: &[u8]) -> Told {
         let Ok(body) = serde_json::from_slice::<Value>(bytes) else {
-            return Told { code: None, message: shorten(&plain(&String::from_utf8_lossy(bytes))), body: None };
+            return Told {
+                code: None,
+                message: shorten(&plain(&String::from_utf8_lossy(bytes))),
+                body: None,
+            };
         };
         let (code, message) = Told::find(&body);
         let message = message.unwrap_or_else(|| body.to_string());
@@ -253,7 +259,9 @@ impl Told {
         // Nova, Keystone, Masakari: {"badRequest": {"code": 400, "message": "…"}}.
         let fault = body.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next());
         match fault {
-            Some((name, inner)) => (Some(name.clone()), text(inner, "message").or_else(|| text(inner, "title"))),
+            Some((name, inner)) => {
+                (Some(name.clone()), text(inner, "message").or_else(|| text(inner, "title")))
+            }
             None => (None, None),
         }
     }

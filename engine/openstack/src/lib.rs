@@ -24,14 +24,13 @@ pub use error::{Answer, Error, Executed};
 pub use instance_ha::InstanceHa;
 pub use keystone::{Keystone, Reference, TokenProject, TokenUser, ValidToken};
 pub use nova::{
-    Accepted, Action, ActionEvent, Aggregate, Fault, Flavor, Host, InstanceAction, Microversion, Migration,
-    MigrationFilter, Nova, Offered, Server, Service, ServiceChange, ServiceStatus, Volume,
+    Accepted, Action, ActionEvent, Aggregate, Fault, Flavor, InstanceAction, Microversion, Migration,
+    MigrationFilter, Nova, Offered, Server, Service, ServiceChange, ServiceState, ServiceStatus, Volume,
 };
 pub use placement::{Allocation, Inventory, Placement, ResourceProvider};
 pub use session::{Identity, Interface, OpenstackConfig, Places, ServiceType, Timeouts};
-pub use transport::new_request_id;
 
-use session::{Authenticator, KeystoneAuth, http_client};
+use session::{Authenticator, http_client};
 use transport::Transport;
 
 /// One OpenStack cloud under one set of credentials: the session, and the services it reaches.
@@ -53,12 +52,16 @@ impl OpenStack {
     }
 
     /// The same with the places of clouds.yaml and the time limits given.
-    pub async fn with(config: &OpenstackConfig, places: &Places, timeouts: Timeouts) -> Result<OpenStack, Error> {
+    pub async fn with(
+        config: &OpenstackConfig,
+        places: &Places,
+        timeouts: Timeouts,
+    ) -> Result<OpenStack, Error> {
         let settings = config.resolve(places)?;
         let client = http_client(&settings.tls, timeouts)?;
         let sent = Arc::new(AtomicU64::new(0));
         let authenticator =
-            Arc::new(Authenticator::new(settings.credentials.clone(), client.clone(), sent.clone())?);
+            Arc::new(Authenticator::new(settings.credentials.clone(), client.clone(), sent.clone()));
         let transport = Transport::keystone(client, &settings, authenticator.clone(), sent).await?;
         Ok(OpenStack {
             nova: Nova::new(transport.clone()),
@@ -108,7 +111,7 @@ impl OpenStack {
 
     /// The `openstack` crate's session, for its own typed reads. It shares our token and catalog.
     #[must_use]
-    pub fn session(&self) -> openstack::Session {
+    pub fn session(&self) -> openstack::session::Session {
         self.transport.session().clone()
     }
 
@@ -123,6 +126,3 @@ impl OpenStack {
         self.authenticator.forget();
     }
 }
-
-#[expect(unused_imports, reason = "named in the documentation")]
-use KeystoneAuth as _;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method};
-use openstack::session::ServiceType as _;
-use openstack::{EndpointFilters, InterfaceType, Session};
+use openstack::session::{ServiceType as _, Session};
+use openstack::{EndpointFilters, InterfaceType};
 use reqwest::{Client, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -26,13 +26,6 @@ const BODY_LIMIT: usize = 64 << 20;
 
 const REQUEST_ID: &str = "x-openstack-request-id";
 const TOKEN: &str = "x-auth-token";
-
-/// A request id of our own, to be handed to [`crate::Nova::with_request_id`] and the others: OpenStack's services log it as
-/// the global request id. `id` is the caller's UUID in canonical form; other forms are ignored by them.
-#[must_use]
-pub fn new_request_id(uuid: &str) -> String {
-    format!("req-{uuid}")
-}
 
 /// What is to be sent.
 #[derive(Clone, Debug)]
@@ -90,7 +83,15 @@ impl Answered {
     }
 
     pub(crate) fn error(&self, call: String) -> Error {
-        Error::from_answer(call, self.status, self.retry_after(), self.request_id(), &self.body)
+        let error = Error::from_answer(call, self.status, self.retry_after(), self.request_id(), &self.body);
+        match (error, self.headers.get(http::header::LOCATION)) {
+            (Error::Refused(mut answer), Some(location)) if answer.status < 400 => {
+                answer.message =
+                    format!("redirected to {location:?}, which we do not follow: correct the endpoint");
+                Error::Refused(answer)
+            }
+            (error, _) => error,
+        }
     }
 }
 
@@ -200,7 +201,9 @@ impl Transport {
         }
         match &self.0.authenticator {
             Some(authenticator) => authenticator.endpoint(name, self.0.session.endpoint_filters()).await,
-            None => Err(Error::Config(format!("without a login there is no catalog to find {name} in: give its URL"))),
+            None => Err(Error::Config(format!(
+                "without a login there is no catalog to find {name} in: give its URL"
+            ))),
         }
     }
 
@@ -230,7 +233,11 @@ impl Transport {
         }
     }
 
-    async fn attempt(&self, outgoing: &Outgoing, call: &str) -> Result<(Answered, Option<HeaderValue>), Error> {
+    async fn attempt(
+        &self,
+        outgoing: &Outgoing,
+        call: &str,
+    ) -> Result<(Answered, Option<HeaderValue>), Error> {
         let session = &self.0.session;
         let client = session.client().inner();
         let token = match &self.0.authenticator {
@@ -279,7 +286,10 @@ impl Transport {
     }
 }
 
-async fn new_session<A: openstack::auth::AuthType + 'static>(client: Client, auth: A) -> Result<Session, Error> {
+async fn new_session<A: openstack::auth::AuthType + 'static>(
+    client: Client,
+    auth: A,
+) -> Result<Session, Error> {
     Session::new_with_client(client, auth).await.map_err(|error| Error::Config(error.to_string()))
 }
 

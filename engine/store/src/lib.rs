@@ -1,1 +1,50 @@
-//! stub
+//! What is remembered: one file per table, bare functions over SQL.
+//!
+//! Reads take `impl Read`, which is `&db` or `&mut *tx`; writes take `&mut Tx` inside [`write`], so that a transition, its
+//! audit record and its event commit together or not at all (I29). No function looks at a clock: the time is an argument, and
+//! no stored time decides anything (I23). One corner knows the databases: [`dialect`].
+//!
+//! ```ignore
+//! let db = Db::open("sqlite:halberd.db", Access::Exclusive).await?;
+//! let segment = write(&db, async |tx| segments::create(tx, &segment, now).await).await?;
+//! let hosts = hosts::list(&db, &HostFilter::default(), &Page::default()).await?;
+//! ```
+
+pub mod agent_keys;
+pub mod agent_reports;
+pub mod audit;
+pub mod commit;
+pub mod db;
+pub mod deliveries;
+pub mod dialect;
+pub mod engines;
+pub mod error;
+pub mod events;
+pub mod evidence;
+pub mod fence_devices;
+pub mod hosts;
+pub mod intents;
+pub mod list;
+mod migrate;
+pub mod notifications;
+pub mod orders;
+pub mod recoveries;
+pub mod seal;
+pub mod segments;
+pub mod services;
+pub mod sessions;
+pub mod settings;
+pub mod sightings;
+pub mod transaction;
+pub mod value;
+pub mod vmoves;
+pub mod wishes;
+
+pub use db::{Access, Db};
+pub use error::{Error, Result};
+pub use list::{Direction, Marker, Page, Stored};
+pub use seal::Sealer;
+pub use transaction::{Read, Tx, write};
+
+#[cfg(test)]
+mod tests;

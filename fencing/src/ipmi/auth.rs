@@ -92,7 +92,10 @@ impl Keys {
         plain.push(pad as u8);
         let cipher = cbc::Encryptor::<Aes128>::new((&*self.aes).into(), &iv.into());
         let mut payload = iv.to_vec();
-        payload.extend(cipher.encrypt_padded_vec_mut::<NoPadding>(&plain));
+        let length = plain.len();
+        let secret =
+            cipher.encrypt_padded_mut::<NoPadding>(&mut plain, length).expect("padded to whole blocks above");
+        payload.extend_from_slice(secret);
 
         let mut out = frame::packet(payload::SEALED, session, sequence, &payload);
         // The session header without RMCP's four bytes, the payload, pad, pad length and next header: a multiple of 4.
@@ -111,7 +114,8 @@ impl Keys {
         if packet.payload_type != payload::SEALED || packet.session != session {
             return None;
         }
-        let (pad, code) = packet.trailer.split_at_checked(packet.trailer.len().checked_sub(self.suite.code_len())?)?;
+        let (pad, code) =
+            packet.trailer.split_at_checked(packet.trailer.len().checked_sub(self.suite.code_len())?)?;
         let signed = datagram.get(4..datagram.len() - code.len())?;
         if !same(&self.suite.hmac(&self.k1, &[signed])[..self.suite.code_len()], code) {
             return None;
@@ -122,7 +126,8 @@ impl Keys {
         }
         let (iv, secret) = packet.payload.split_first_chunk::<16>()?;
         let cipher = cbc::Decryptor::<Aes128>::new((&*self.aes).into(), iv.into());
-        let mut plain = cipher.decrypt_padded_vec_mut::<NoPadding>(secret).ok()?;
+        let mut plain = secret.to_vec();
+        cipher.decrypt_padded_mut::<NoPadding>(&mut plain).ok()?;
         let pad = usize::from(plain.pop()?);
         let keep = plain.len().checked_sub(pad)?;
         if pad > 15 || plain[keep..].iter().zip(1..).any(|(b, n): (&u8, u8)| *b != n) {

@@ -15,7 +15,6 @@ const CONSOLE: u8 = 0x81;
 
 /// Payload types (13.27.3), without the two flag bits.
 pub(super) mod payload {
-    pub const IPMI: u8 = 0x00;
     pub const OPEN_REQUEST: u8 = 0x10;
     pub const OPEN_RESPONSE: u8 = 0x11;
     pub const RAKP1: u8 = 0x12;

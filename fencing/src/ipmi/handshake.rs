@@ -165,7 +165,7 @@ impl<'a> Round<'a> {
             0x01 => Failure::NoResources,
             0x02 | 0x08 => Failure::Restart,
             0x04 | 0x05 | 0x10 | 0x11 => Failure::Suite,
-            0x09 | 0x0a | 0x0b => Failure::Privilege,
+            0x09..=0x0b => Failure::Privilege,
             0x0d => Failure::Credentials("user unknown"),
             0x0f => Failure::Credentials("wrong password"),
             other => Failure::Status(other),
@@ -199,10 +199,8 @@ impl<'a> Round<'a> {
         let guid: [u8; 16] = body.get(24..40)?.try_into().ok()?;
         let (login, suite, chance, tail) = (self.login, self.suite, self.chance, self.login.tail());
         let ids: [&[u8]; 2] = [&chance.console_id, &self.bmc_id];
-        let want = suite.hmac(
-            login.kuid(),
-            &[ids[0], ids[1], &chance.console_random, &bmc_random, &guid, &tail],
-        );
+        let want =
+            suite.hmac(login.kuid(), &[ids[0], ids[1], &chance.console_random, &bmc_random, &guid, &tail]);
         if !same(&want, &body[40..]) {
             return Some(Next::Failed(Failure::Credentials("wrong password, or another machine answers")));
         }

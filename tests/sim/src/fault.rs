@@ -109,6 +109,13 @@ pub enum Fault {
     TokensRevoked,
     /// Neutron is unreachable: evacuations get stuck.
     NeutronDown { for_ms: Option<u64> },
+    /// Placement is unreachable: the scheduler finds no host.
+    PlacementDown { for_ms: Option<u64> },
+    /// What `from` sends no longer reaches `to` on these networks. Either may be a host or any other name (an engine, a
+    /// controller): the world keeps the link, not the node.
+    LinkCut { from: String, to: String, networks: Vec<Network>, for_ms: Option<u64> },
+    /// All cut links work again.
+    LinksHealed,
     /// The next destination that begins to spawn an evacuated guest loses power in the middle.
     DestinationDies,
     /// The next `times` spawns on this host fail.

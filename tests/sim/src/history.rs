@@ -45,8 +45,15 @@ pub enum What {
     GuestStopped { guest: Uuid, host: String },
     /// The local copy of the guest was removed from the host.
     LocalCopyDestroyed { guest: Uuid, host: String },
-    /// Nova accepted an evacuate call (200), with the migration it recorded.
-    EvacuateAccepted { guest: Uuid, source: String, target: Option<String>, migration: u64 },
+    /// Nova accepted an evacuate call (200), with the migration it recorded. `held_by` are the hosts that had the guest in
+    /// memory at that moment: whoever calls with any there risks a double run.
+    EvacuateAccepted {
+        guest: Uuid,
+        source: String,
+        target: Option<String>,
+        migration: u64,
+        held_by: Vec<String>,
+    },
     /// Nova refused an evacuate call.
     EvacuateRefused { guest: Uuid, code: u16 },
     /// The evacuation has settled on this host.

@@ -11,6 +11,22 @@
 //! a real Nova 34, its odd corners included: a second evacuate is accepted and does damage, `200` means "recorded".
 //! Neither shell shares a codec with the product: a fake that did would agree only with itself.
 
+//!
+//! ```
+//! use halberd_sim::{Fault, World, WorldSpec};
+//!
+//! let mut world = World::new(WorldSpec::spread(4, 8));
+//! let guest = world.guests_placed_on("cmp-01")[0];
+//! // A host that hangs is called down by Nova a minute later, and may wake up again.
+//! world.inject(1_000, Fault::HostHang { host: "cmp-01".into(), for_ms: Some(120_000) });
+//! assert!(world.evacuate(80_000, guest, None, 94).answer.is_ok());
+//! while let Some(next) = world.next_due() {
+//!     world.advance(next);
+//! }
+//! // Nobody fenced it: the guest runs twice, and the world has noticed.
+//! assert_eq!(world.double_runs()[0].at, 121_000);
+//! ```
+
 mod chance;
 pub mod fault;
 pub mod history;
@@ -25,7 +41,7 @@ pub use fault::{BmcFault, Fault, NovaAnswer, Route};
 pub use history::{Deed, What};
 pub use model::{
     Action, ActionEvent, AgentSight, Aggregate, Allocation, EvacuateRequest, HostState, HostView, Identity,
-    Migration, MigrationFilter, Network, Power, Provider, ServerFilter, Server, Service, ServicePut, VmState,
+    Migration, MigrationFilter, Network, Power, Provider, Server, ServerFilter, Service, ServicePut, VmState,
 };
 pub use reply::{BmcRefusal, Refusal, Reply};
 pub use spec::{BmcKind, GuestSpec, WorldSpec};

@@ -51,6 +51,8 @@ pub struct WorldSpec {
     pub rebuild_latency_ms: (u64, u64),
     /// Rebuilds one destination works on at a time (Nova's `max_concurrent_builds`).
     pub max_concurrent_builds: usize,
+    /// How long the scheduler works from one view of the hosts' usage; 0 for a fresh one each time.
+    pub scheduler_view_ms: u64,
     /// Time from an accepted power order to its effect.
     pub bmc_off_latency_ms: u64,
     /// Time of a BMC's answer.
@@ -89,6 +91,7 @@ impl Default for WorldSpec {
             api_latency_ms: 5,
             rebuild_latency_ms: (500, 1_500),
             max_concurrent_builds: 10,
+            scheduler_view_ms: 300,
             bmc_off_latency_ms: 500,
             bmc_latency_ms: 10,
             bmc_session_latency_ms: 30,

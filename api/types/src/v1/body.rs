@@ -47,7 +47,9 @@ impl<'a> Fields<'a> {
     pub fn of(value: &'a Value, path: &str) -> Result<Self, InvalidBody> {
         match value {
             Value::Object(map) => Ok(Self::of_map(map, path)),
-            other if path.is_empty() => Err(InvalidBody::Whole(format!("The body {} is not of type object.", value::quote(other)))),
+            other if path.is_empty() => {
+                Err(InvalidBody::Whole(format!("The body {} is not of type object.", value::quote(other))))
+            }
             other => Err(InvalidBody::field(path, other, "is not of type object")),
         }
     }
@@ -62,7 +64,10 @@ impl<'a> Fields<'a> {
     /// When the body is no object, lacks the key, or has another one.
     pub fn wrapped(body: &'a Value, key: &'static str) -> Result<Self, InvalidBody> {
         let mut outer = Self::of(body, "")?;
-        let inner = outer.left.remove(key).ok_or_else(|| InvalidBody::Whole(format!("'{key}' is a required property.")))?;
+        let inner = outer
+            .left
+            .remove(key)
+            .ok_or_else(|| InvalidBody::Whole(format!("'{key}' is a required property.")))?;
         outer.finish()?;
         Self::of(inner, key)
     }
@@ -85,7 +90,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// What `rule` objects to.
-    pub fn take<T>(&mut self, key: &str, rule: impl FnOnce(&'a Value) -> Result<T, Reason>) -> Result<Option<T>, InvalidBody> {
+    pub fn take<T>(
+        &mut self,
+        key: &str,
+        rule: impl FnOnce(&'a Value) -> Result<T, Reason>,
+    ) -> Result<Option<T>, InvalidBody> {
         let Some(value) = self.left.remove(key) else { return Ok(None) };
         rule(value).map(Some).map_err(|reason| InvalidBody::field(self.path_of(key), value, reason))
     }
@@ -94,7 +103,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// When it is missing, or what `rule` objects to.
-    pub fn require<T>(&mut self, key: &str, rule: impl FnOnce(&'a Value) -> Result<T, Reason>) -> Result<T, InvalidBody> {
+    pub fn require<T>(
+        &mut self,
+        key: &str,
+        rule: impl FnOnce(&'a Value) -> Result<T, Reason>,
+    ) -> Result<T, InvalidBody> {
         self.take(key, rule)?.ok_or_else(|| self.missing(key))
     }
 
@@ -138,7 +151,10 @@ impl<'a> Fields<'a> {
 /// An update must change something: `{}` is 400.
 pub(super) fn refuse_empty(fields: &Fields<'_>) -> Result<(), InvalidBody> {
     if fields.is_empty() {
-        return Err(InvalidBody::Whole(format!("'{}' does not have enough properties: at least one is needed.", fields.path)));
+        return Err(InvalidBody::Whole(format!(
+            "'{}' does not have enough properties: at least one is needed.",
+            fields.path
+        )));
     }
     Ok(())
 }

@@ -89,18 +89,32 @@ mod tests {
     #[test]
     fn keys_by_status() {
         let table = [
-            (400, "badRequest"), (401, "unauthorized"), (403, "forbidden"), (404, "itemNotFound"), (405, "badMethod"),
-            (406, "masakariFault"), (409, "conflictingRequest"), (413, "overLimit"), (415, "badMediaType"), (429, "overLimit"),
-            (500, "masakariFault"), (501, "notImplemented"), (503, "serviceUnavailable"),
+            (400, "badRequest"),
+            (401, "unauthorized"),
+            (403, "forbidden"),
+            (404, "itemNotFound"),
+            (405, "badMethod"),
+            (406, "masakariFault"),
+            (409, "conflictingRequest"),
+            (413, "overLimit"),
+            (415, "badMediaType"),
+            (429, "overLimit"),
+            (500, "masakariFault"),
+            (501, "notImplemented"),
+            (503, "serviceUnavailable"),
         ];
         for (status, key) in table {
-            assert_eq!(Fault::new(status, "why").to_json(), json!({ key: { "code": status, "message": "why" } }));
+            assert_eq!(
+                Fault::new(status, "why").to_json(),
+                json!({ key: { "code": status, "message": "why" } })
+            );
         }
     }
 
     #[test]
     fn retry_after_only_where_a_client_reads_it() {
-        let fault = |status| Fault { status, message: "m".into(), retry_after: Some(7) }.to_json().to_string();
+        let fault =
+            |status| Fault { status, message: "m".into(), retry_after: Some(7) }.to_json().to_string();
         assert!(fault(413).contains("\"retryAfter\":7") && fault(429).contains("\"retryAfter\":7"));
         assert!(!fault(503).contains("retryAfter"));
     }

@@ -19,24 +19,68 @@ pub const MAX_LIMIT: u32 = 1000;
 pub struct Columns(&'static [&'static str]);
 
 pub const SEGMENT_COLUMNS: Columns = Columns(&[
-    "id", "uuid", "name", "description", "service_type", "recovery_method", "enabled", "created_at", "updated_at",
-    "deleted_at", "deleted",
+    "id",
+    "uuid",
+    "name",
+    "description",
+    "service_type",
+    "recovery_method",
+    "enabled",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+    "deleted",
 ]);
 
 pub const HOST_COLUMNS: Columns = Columns(&[
-    "id", "uuid", "name", "failover_segment_id", "type", "reserved", "control_attributes", "on_maintenance", "created_at",
-    "updated_at", "deleted_at", "deleted",
+    "id",
+    "uuid",
+    "name",
+    "failover_segment_id",
+    "type",
+    "reserved",
+    "control_attributes",
+    "on_maintenance",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+    "deleted",
 ]);
 
 /// There is no `uuid` among these, whatever the API reference says.
 pub const NOTIFICATION_COLUMNS: Columns = Columns(&[
-    "id", "notification_uuid", "generated_time", "source_host_uuid", "type", "payload", "status", "failover_segment_uuid",
-    "message", "created_at", "updated_at", "deleted_at", "deleted",
+    "id",
+    "notification_uuid",
+    "generated_time",
+    "source_host_uuid",
+    "type",
+    "payload",
+    "status",
+    "failover_segment_uuid",
+    "message",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+    "deleted",
 ]);
 
 pub const VMOVE_COLUMNS: Columns = Columns(&[
-    "id", "uuid", "notification_uuid", "instance_uuid", "instance_name", "source_host", "dest_host", "start_time", "end_time",
-    "type", "status", "message", "created_at", "updated_at", "deleted_at", "deleted",
+    "id",
+    "uuid",
+    "notification_uuid",
+    "instance_uuid",
+    "instance_name",
+    "source_host",
+    "dest_host",
+    "start_time",
+    "end_time",
+    "type",
+    "status",
+    "message",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+    "deleted",
 ]);
 
 impl Columns {
@@ -129,7 +173,8 @@ impl<'a> Query<'a> {
     /// # Errors
     /// When it is there and no boolean.
     pub fn boolean(self, name: &str) -> Result<Option<bool>, InvalidQuery> {
-        let parse = |text| value::query_boolean(text).map_err(|reason| InvalidQuery::parameter(name, text, reason));
+        let parse =
+            |text| value::query_boolean(text).map_err(|reason| InvalidQuery::parameter(name, text, reason));
         self.get(name).map(parse).transpose()
     }
 
@@ -158,20 +203,27 @@ impl<'a> Query<'a> {
         self.get("page_size").map(|text| natural("page_size", text)).transpose()?;
         let limit = self.get("limit").map(|text| natural("limit", text)).transpose()?;
         Ok(Page {
-            limit: limit.map_or(max_limit, |limit| u32::try_from(limit).map_or(max_limit, |limit| limit.min(max_limit))),
+            limit: limit.map_or(max_limit, |limit| {
+                u32::try_from(limit).map_or(max_limit, |limit| limit.min(max_limit))
+            }),
             marker: self.get("marker").map(marker).transpose()?,
             sort: self.sort(columns)?,
         })
     }
 
     fn sort(self, columns: Columns) -> Result<Vec<Sort>, InvalidQuery> {
-        let mut keys = self.all("sort_key").map(|key| column(columns, key.trim())).collect::<Result<Vec<_>, _>>()?;
-        let directions = self.all("sort_dir").map(|dir| direction(dir.trim())).collect::<Result<Vec<_>, _>>()?;
+        let mut keys =
+            self.all("sort_key").map(|key| column(columns, key.trim())).collect::<Result<Vec<_>, _>>()?;
+        let directions =
+            self.all("sort_dir").map(|dir| direction(dir.trim())).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             keys.push("created_at");
         }
         if directions.len() > keys.len() {
-            return Err(InvalidQuery::MoreDirectionsThanKeys { keys: keys.len(), directions: directions.len() });
+            return Err(InvalidQuery::MoreDirectionsThanKeys {
+                keys: keys.len(),
+                directions: directions.len(),
+            });
         }
         for tie_breaker in ["created_at", "id"] {
             if !keys.contains(&tie_breaker) {
@@ -180,7 +232,11 @@ impl<'a> Query<'a> {
         }
         let first = directions.first().copied().unwrap_or(Direction::Descending);
         let direction_of = |place: usize| directions.get(place).copied().unwrap_or(first);
-        Ok(keys.into_iter().enumerate().map(|(place, key)| Sort { key, direction: direction_of(place) }).collect())
+        Ok(keys
+            .into_iter()
+            .enumerate()
+            .map(|(place, key)| Sort { key, direction: direction_of(place) })
+            .collect())
     }
 }
 

@@ -28,7 +28,9 @@ impl Microversion {
     ///
     /// # Errors
     /// A version that is malformed (400) or not offered (406).
-    pub fn from_headers<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) -> Result<Self, MicroversionError> {
+    pub fn from_headers<'a>(
+        lines: impl DoubleEndedIterator<Item = &'a str>,
+    ) -> Result<Self, MicroversionError> {
         let asked = lines.rev().flat_map(|line| line.rsplit(',')).find_map(our_entry);
         asked.map_or(Ok(Self::MIN), Self::parse)
     }
@@ -77,7 +79,9 @@ impl fmt::Display for Microversion {
 /// Why a request's version is refused. The text is for the fault's message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MicroversionError {
-    #[error("API version string {0:?} is of invalid format. It must be of the form MajorNum.MinorNum, such as 1.3.")]
+    #[error(
+        "API version string {0:?} is of invalid format. It must be of the form MajorNum.MinorNum, such as 1.3."
+    )]
     Malformed(String),
     #[error("Version {0} is not supported by the API. The minimum is 1.0 and the maximum is 1.3.")]
     NotOffered(String),
@@ -147,14 +151,33 @@ mod tests {
     #[test]
     fn malformed_is_400_and_out_of_range_406() {
         let table = [
-            ("1", 400), ("1.", 400), (".1", 400), ("1.01", 400), ("01.1", 400), ("0.9", 400), ("0.0", 400), ("1.2.3", 400),
-            ("v1.2", 400), ("1.x", 400), ("Latest", 400), ("1.2 x", 400), ("-1.0", 400), ("1.-1", 400), ("+1.0", 400),
-            ("1.4", 406), ("1.10", 406), ("2.0", 406), ("2.1", 406), ("10.0", 406), ("99999999999999999999.0", 406),
+            ("1", 400),
+            ("1.", 400),
+            (".1", 400),
+            ("1.01", 400),
+            ("01.1", 400),
+            ("0.9", 400),
+            ("0.0", 400),
+            ("1.2.3", 400),
+            ("v1.2", 400),
+            ("1.x", 400),
+            ("Latest", 400),
+            ("1.2 x", 400),
+            ("-1.0", 400),
+            ("1.-1", 400),
+            ("+1.0", 400),
+            ("1.4", 406),
+            ("1.10", 406),
+            ("2.0", 406),
+            ("2.1", 406),
+            ("10.0", 406),
+            ("99999999999999999999.0", 406),
             ("1.99999999999999999999", 406),
         ];
         for (asked, status) in table {
             let header = format!("instance-ha {asked}");
-            let got = Microversion::from_headers([header.as_str()].into_iter()).map_err(|e| (e.status(), e.sends_vary()));
+            let got = Microversion::from_headers([header.as_str()].into_iter())
+                .map_err(|e| (e.status(), e.sends_vary()));
             assert_eq!(got, Err((status, status == 406)), "{asked}");
         }
     }
@@ -164,7 +187,11 @@ mod tests {
         let table = [("1.0", false, false), ("1.1", true, false), ("1.2", true, true), ("1.3", true, true)];
         for (version, details, enabled) in table {
             let version = Microversion::parse(version).expect("offered");
-            assert_eq!((version.shows_recovery_details(), version.accepts_enabled()), (details, enabled), "{version}");
+            assert_eq!(
+                (version.shows_recovery_details(), version.accepts_enabled()),
+                (details, enabled),
+                "{version}"
+            );
         }
         assert_eq!(Microversion::MAX.header_value(), "instance-ha 1.3");
     }

@@ -97,7 +97,8 @@ impl Create {
     pub fn parse(body: &Value) -> Result<Self, InvalidBody> {
         let mut fields = Fields::wrapped(body, ITEM)?;
         let create = Self {
-            notification_type: fields.require("type", |value| value::word(value, &NotificationType::WORDS))?,
+            notification_type: fields
+                .require("type", |value| value::word(value, &NotificationType::WORDS))?,
             hostname: fields.require("hostname", value::hostname)?,
             generated_time: fields.require("generated_time", value::timestamp)?,
             payload: {

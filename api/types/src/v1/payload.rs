@@ -27,7 +27,8 @@ pub fn parse_raw(value: &Value, path: &str) -> Result<RawPayload, InvalidBody> {
     map.iter()
         .map(|(key, value)| {
             if !is_key(key) {
-                let reason = "has a key that is not 1 to 255 of ASCII letters, digits, '-', '_', ':', '.' and blank";
+                let reason =
+                    "has a key that is not 1 to 255 of ASCII letters, digits, '-', '_', ':', '.' and blank";
                 return Err(InvalidBody::field(path, &Value::from(key.as_str()), reason));
             }
             let text = value::text(value, 0, LONGEST);
@@ -79,7 +80,8 @@ const ACTIONABLE_VM_EVENTS: [(&str, &str); 3] = [
 ];
 
 const START_STOP: [(&str, StartStop); 2] = [("STARTED", StartStop::Started), ("STOPPED", StartStop::Stopped)];
-const HOST_STATUS: [(&str, HostStatus); 2] = [("NORMAL", HostStatus::Normal), ("UNKNOWN", HostStatus::Unknown)];
+const HOST_STATUS: [(&str, HostStatus); 2] =
+    [("NORMAL", HostStatus::Normal), ("UNKNOWN", HostStatus::Unknown)];
 const CLUSTER_STATUS: [(&str, ClusterStatus); 2] =
     [("ONLINE", ClusterStatus::Online), ("OFFLINE", ClusterStatus::Offline)];
 

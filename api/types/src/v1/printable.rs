@@ -109,18 +109,33 @@ mod tests {
     #[test]
     fn categories() {
         let printable = [
-            'a', 'Z', '0', ' ', '~', '\u{a0}', '\u{e9}', '\u{3b1}', '\u{4e2d}', '\u{3042}', '\u{ac00}', '\u{20ac}',
-            '\u{3000}', '\u{2003}', '\u{301}', '\u{2603}', '\u{fffd}',
+            'a', 'Z', '0', ' ', '~', '\u{a0}', '\u{e9}', '\u{3b1}', '\u{4e2d}', '\u{3042}', '\u{ac00}',
+            '\u{20ac}', '\u{3000}', '\u{2003}', '\u{301}', '\u{2603}', '\u{fffd}',
         ];
         for c in printable {
             assert!(is_printable(c), "{c:?} is printable");
         }
         let not_printable = [
-            ('\0', "Cc"), ('\t', "Cc"), ('\n', "Cc"), ('\u{1b}', "Cc"), ('\u{7f}', "Cc"), ('\u{85}', "Cc"),
-            ('\u{ad}', "Cf soft hyphen"), ('\u{200b}', "Cf zero width space"), ('\u{202e}', "Cf right-to-left override"),
-            ('\u{feff}', "Cf byte order mark"), ('\u{2028}', "Zl"), ('\u{2029}', "Zp"), ('\u{e000}', "Co"),
-            ('\u{f8ff}', "Co"), ('\u{378}', "Cn"), ('\u{fffe}', "Cn"), ('\u{ffff}', "past the rule"),
-            ('\u{10000}', "above the BMP"), ('\u{1f600}', "emoji"), ('\u{10ffff}', "Cn"),
+            ('\0', "Cc"),
+            ('\t', "Cc"),
+            ('\n', "Cc"),
+            ('\u{1b}', "Cc"),
+            ('\u{7f}', "Cc"),
+            ('\u{85}', "Cc"),
+            ('\u{ad}', "Cf soft hyphen"),
+            ('\u{200b}', "Cf zero width space"),
+            ('\u{202e}', "Cf right-to-left override"),
+            ('\u{feff}', "Cf byte order mark"),
+            ('\u{2028}', "Zl"),
+            ('\u{2029}', "Zp"),
+            ('\u{e000}', "Co"),
+            ('\u{f8ff}', "Co"),
+            ('\u{378}', "Cn"),
+            ('\u{fffe}', "Cn"),
+            ('\u{ffff}', "past the rule"),
+            ('\u{10000}', "above the BMP"),
+            ('\u{1f600}', "emoji"),
+            ('\u{10ffff}', "Cn"),
         ];
         for (c, why) in not_printable {
             assert!(!is_printable(c), "{c:?} must be refused: {why}");

@@ -47,14 +47,19 @@ impl Reader<'_> {
         }
         let (hour, minute, second, micros) = self.clock()?;
         let offset = self.offset()?;
-        let local = NaiveDate::from_ymd_opt(year, month, day)?.and_hms_micro_opt(hour, minute, second, micros)?;
+        let local =
+            NaiveDate::from_ymd_opt(year, month, day)?.and_hms_micro_opt(hour, minute, second, micros)?;
         local.and_utc().checked_sub_signed(offset)
     }
 
     /// Month or day: `-` and one or two digits, or two digits.
     fn calendar_part(&mut self) -> Part {
         let before = self.rest;
-        let found = if self.eat(b'-') { self.number(1, 2).map(Part::Dashed) } else { self.number(2, 2).map(Part::Plain) };
+        let found = if self.eat(b'-') {
+            self.number(1, 2).map(Part::Dashed)
+        } else {
+            self.number(2, 2).map(Part::Plain)
+        };
         found.unwrap_or_else(|| {
             self.rest = before;
             Part::Absent

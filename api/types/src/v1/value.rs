@@ -73,7 +73,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_time(&text).map(Self).ok_or_else(|| de::Error::custom(format!("{text:?} is not an ISO 8601 time")))
+        parse_time(&text)
+            .map(Self)
+            .ok_or_else(|| de::Error::custom(format!("{text:?} is not an ISO 8601 time")))
     }
 }
 
@@ -135,7 +137,10 @@ pub fn name(value: &Value) -> Result<String, Reason> {
 pub fn description(value: &Value) -> Result<String, Reason> {
     let description = string(value)?;
     match description.chars().find(|&c| c != '\n' && !is_printable(c)) {
-        Some(c) => Err(format!("holds U+{:04X}, and only printable characters and line feeds are allowed", u32::from(c))),
+        Some(c) => Err(format!(
+            "holds U+{:04X}, and only printable characters and line feeds are allowed",
+            u32::from(c)
+        )),
         None => Ok(description.to_owned()),
     }
 }
@@ -221,7 +226,9 @@ pub fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Reason> {
 /// When it is no string or no ISO 8601 time.
 pub fn timestamp(value: &Value) -> Result<Timestamp, Reason> {
     let text = string(value)?;
-    parse_time(text).map(Timestamp).ok_or_else(|| "is not an ISO 8601 time such as 2026-11-21T10:20:30".to_owned())
+    parse_time(text)
+        .map(Timestamp)
+        .ok_or_else(|| "is not an ISO 8601 time such as 2026-11-21T10:20:30".to_owned())
 }
 
 /// A uuid as OpenStack's clients may spell it in a body: dashes, braces, `urn:`, `uuid:` and case do not matter.

@@ -84,7 +84,11 @@ pub struct VersionDetail {
 impl VersionDetail {
     pub fn new(base: &str) -> Self {
         let mut version = VersionEntry::new(base);
-        version.links.push(Link { rel: "describedby", media_type: Some("text/html"), href: DOCUMENTATION.to_owned() });
+        version.links.push(Link {
+            rel: "describedby",
+            media_type: Some("text/html"),
+            href: DOCUMENTATION.to_owned(),
+        });
         version.media_types.push(MEDIA_TYPE);
         Self { version }
     }
@@ -165,7 +169,10 @@ mod tests {
         assert_eq!(list, json!({ "versions": [entry] }));
 
         let detail = to_value(VersionDetail::new("https://h/instance-ha")).expect("json");
-        assert_eq!(detail["version"]["links"][0], json!({ "rel": "self", "href": "https://h/instance-ha/v1/" }));
+        assert_eq!(
+            detail["version"]["links"][0],
+            json!({ "rel": "self", "href": "https://h/instance-ha/v1/" })
+        );
         assert_eq!(detail["version"]["links"][1]["rel"], "describedby");
         assert_eq!(detail["version"]["links"][1]["type"], "text/html");
         let media = json!([{ "base": "application/json", "type": "application/vnd.openstack.masakari+json;version=1" }]);
@@ -180,7 +187,10 @@ mod tests {
     fn extensions_are_sorted_by_alias() {
         assert!(EXTENSIONS.is_sorted_by_key(|extension| extension.alias));
         let shape = to_value(find_extension("os-hosts")).expect("json");
-        assert_eq!((&shape["namespace"], &shape["updated"], &shape["links"]), (&json!(""), &json!(""), &json!([])));
+        assert_eq!(
+            (&shape["namespace"], &shape["updated"], &shape["links"]),
+            (&json!(""), &json!(""), &json!([]))
+        );
         assert_eq!(find_extension("hosts"), None);
     }
 }

@@ -69,14 +69,19 @@ mod tests {
             name: TaskName::PrepareHAEnabledInstancesTask,
             state: TaskState::Success,
             progress: 1.0,
-            progress_details: vec![ProgressDetail::new(at, 0.0, "a"), ProgressDetail::new(at, 0.3, "b"), ProgressDetail::new(at, 1.0, "c")],
+            progress_details: vec![
+                ProgressDetail::new(at, 0.0, "a"),
+                ProgressDetail::new(at, 0.3, "b"),
+                ProgressDetail::new(at, 1.0, "c"),
+            ],
         };
         let json = serde_json::to_value(task).expect("serialises");
         assert_eq!(json["name"], "PrepareHAEnabledInstancesTask");
         assert_eq!(json["state"], "SUCCESS");
         assert_eq!(json["progress"], 1.0);
         assert_eq!(json["progress_details"][0]["timestamp"], "2026-11-21 10:20:30.000123");
-        let progress: Vec<_> = (0..3).map(|i| json["progress_details"][i]["progress"].as_str().map(str::to_owned)).collect();
+        let progress: Vec<_> =
+            (0..3).map(|i| json["progress_details"][i]["progress"].as_str().map(str::to_owned)).collect();
         assert_eq!(progress, [Some("0.0".into()), Some("0.3".into()), Some("1.0".into())]);
     }
 }

@@ -1,17 +1,23 @@
-//! A guest's recovery: stop, start, verify.
+//! A guest's recovery: stop, start, verify, on its own host (contract 3.6). It sends nothing to a host that missed a beat, and
+//! is closed by a recovery of its host (DESIGN 10.2).
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::StateWord;
+use super::{Body, StateWord, Subject};
+use crate::effect::{Done, Effect, Query};
+use crate::event::EventKind;
+use crate::host::Admission;
+use crate::instance::Guest;
+use crate::step::{Draft, Memory};
 
 /// States of a guest's recovery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum InstanceState {
     Confirming,
-    Stopping { attempt: u32 },
-    Starting { attempt: u32 },
-    Verifying,
+    Stopping,
+    Starting,
     Finished,
     Failed,
     Cancelled,
@@ -21,9 +27,8 @@ impl InstanceState {
     pub fn word(&self) -> StateWord {
         match self {
             Self::Confirming => StateWord::Confirming,
-            Self::Stopping { .. } => StateWord::Stopping,
-            Self::Starting { .. } => StateWord::Starting,
-            Self::Verifying => StateWord::Verifying,
+            Self::Stopping => StateWord::Stopping,
+            Self::Starting => StateWord::Starting,
             Self::Finished => StateWord::Finished,
             Self::Failed => StateWord::Failed,
             Self::Cancelled => StateWord::Cancelled,
@@ -35,4 +40,118 @@ impl InstanceState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceRecovery {
     pub state: InstanceState,
+}
+
+/// A guest is looked at this often while it stops or starts.
+const POLL_MS: u64 = 1_000;
+/// A stop or start that was taken is repeated after this long without any sign of it.
+const REPEAT_MS: u64 = 15_000;
+
+/// The next step of a guest's recovery.
+pub fn step(draft: &mut Draft<'_>) {
+    let inherited: Vec<_> = draft.view.facts.inherited.iter().map(|intent| intent.id).collect();
+    for intent in inherited {
+        draft.resolve(intent, "superseded", json!({"why": "the guest's state is looked at instead"}));
+    }
+    let (Subject::Guest { instance, .. }, Body::Instance(body)) = (draft.view.recovery.subject.clone(), draft.body.clone()) else {
+        return;
+    };
+    let facts = draft.view.facts;
+    draft.look_after(POLL_MS);
+    if facts.host.as_ref().is_none_or(|host| host.admission != Admission::In) && facts.host.is_some() {
+        return end(draft, InstanceState::Cancelled, "its host is being recovered: that answers for this guest");
+    }
+    let digested = digest(draft);
+    if !facts.in_flight.is_empty() || digested {
+        return;
+    }
+    let first_missed = draft.view.policy().first_missed();
+    let silent = facts.evidence.agent && facts.evidence.beats.last_any().is_none_or(|at| draft.view.now.since(at) > first_missed);
+    if silent {
+        draft.reason = "its host missed a beat: nothing is sent there".into();
+        return draft.look_after(POLL_MS);
+    }
+    if let Some(at) = draft.not_before() {
+        draft.look_at(at);
+        draft.ask_every(Query::Guest { instance }, POLL_MS);
+    }
+    let fresh = facts.guests.get(&instance).filter(|(at, _)| draft.view.now.since(*at).as_millis() as u64 <= POLL_MS);
+    match fresh.cloned() {
+        None => draft.ask(Query::Guest { instance }),
+        Some((_, None)) => end(draft, InstanceState::Failed, "Nova knows no guest with this id"),
+        Some((_, Some(guest))) => advance(draft, &body.state, &guest),
+    }
+}
+
+fn advance(draft: &mut Draft<'_>, state: &InstanceState, guest: &Guest) {
+    let policy = draft.view.policy();
+    match (state, guest.vm_state.as_str()) {
+        (InstanceState::Confirming, _) if !guest.is_ha_enabled() && !policy.process_all_instances => {
+            let why = format!("not marked with {}: nothing to do", policy.ha_enabled_instance_metadata_key);
+            end(draft, InstanceState::Finished, &why);
+        }
+        (InstanceState::Confirming, "paused" | "rescued") => {
+            end(draft, InstanceState::Cancelled, &format!("{}: left as it is", guest.vm_state));
+        }
+        (InstanceState::Confirming | InstanceState::Stopping, "stopped") => {
+            enter(draft, InstanceState::Starting, "stopped; starting it");
+        }
+        (InstanceState::Confirming, _) => enter(draft, InstanceState::Stopping, "stopping it"),
+        (InstanceState::Stopping, "resized") => send(draft, Effect::ResetToActive { instance: guest.id }, guest),
+        (InstanceState::Stopping, _) => {
+            if timed_out(draft, policy.stop_timeout_ms) {
+                return end(draft, InstanceState::Failed, &format!("did not stop in time: it is {}", guest.vm_state));
+            }
+            send(draft, Effect::Stop { instance: guest.id }, guest);
+        }
+        (InstanceState::Starting, "active") => end(draft, InstanceState::Finished, "active again"),
+        (InstanceState::Starting, _) => {
+            if timed_out(draft, policy.start_timeout_ms) {
+                return end(draft, InstanceState::Failed, &format!("did not start in time: it is {}", guest.vm_state));
+            }
+            send(draft, Effect::Start { instance: guest.id }, guest);
+        }
+        _ => {}
+    }
+}
+
+/// Sends a call unless one was taken a moment ago or Nova is at work on the guest.
+fn send(draft: &mut Draft<'_>, effect: Effect, guest: &Guest) {
+    if guest.task_state.is_none() && draft.not_before().is_none() {
+        draft.act(effect, 1, json!({"vm_state": guest.vm_state}));
+    }
+}
+
+fn digest(draft: &mut Draft<'_>) -> bool {
+    let Some(outcome) = draft.view.facts.outcomes.first().cloned() else { return false };
+    draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+    draft.note("call_answered", format!("{}: {}", outcome.effect.word(), outcome.done.word()), json!({"answer": outcome.done}));
+    let pause = match outcome.done {
+        // A complete refusal, for instance "it is stopped already": the state decides.
+        Done::Refused { .. } | Done::Gone { .. } | Done::NotExecuted { .. } | Done::Unknown { .. } => POLL_MS,
+        _ => REPEAT_MS,
+    };
+    draft.memory.push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(pause)));
+    true
+}
+
+fn timed_out(draft: &Draft<'_>, limit_ms: u64) -> bool {
+    let facts = draft.view.facts;
+    let since = facts.ordered_at.unwrap_or(facts.claimed_at);
+    draft.view.now.since(since).as_millis() as u64 > limit_ms
+}
+
+fn enter(draft: &mut Draft<'_>, state: InstanceState, reason: &str) {
+    draft.note("state_changed", format!("{}: {reason}", state.word()), json!({}));
+    draft.memory.push(Memory::Ordered);
+    draft.body = Body::Instance(InstanceRecovery { state });
+    draft.reason = reason.to_owned();
+    draft.look_after(0);
+}
+
+fn end(draft: &mut Draft<'_>, state: InstanceState, why: &str) {
+    let outcome = state.word();
+    draft.message = Some(why.to_owned());
+    enter(draft, state, why);
+    draft.tell(EventKind::RecoveryClosed, why, json!({"outcome": outcome}));
 }

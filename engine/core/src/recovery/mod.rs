@@ -7,6 +7,7 @@
 //!           Held (a brake withholds)                              NeedsOperator (stays open, goes on with what needs no person)
 //! instance  Confirming -> Stopping -> Starting -> Verifying -> Finished | Failed
 //! process   Confirming -> Disabling -> Verifying -> Finished | Failed
+//! return    Draining -> Out -seen again-> Admitted -records completed, no stray-> Finished     (opened by a host's close)
 //! ```
 //!
 //! There is no way from Confirming to Evacuating: [`host::HostState::Evacuating`] carries a [`crate::fence::FenceProof`], which
@@ -38,6 +39,8 @@ pub enum Subject {
     Host { host: HostId },
     Guest { instance: InstanceId, host: HostId },
     Process { host: HostId, name: String },
+    /// A fenced host's way back.
+    Return { host: HostId },
 }
 
 impl Subject {
@@ -47,21 +50,23 @@ impl Subject {
             Self::Host { host } => format!("host:{host}"),
             Self::Guest { instance, .. } => format!("guest:{instance}"),
             Self::Process { host, name } => format!("process:{host}:{name}"),
+            Self::Return { host } => format!("return:{host}"),
         }
     }
 
     pub fn host(&self) -> HostId {
         match self {
-            Self::Host { host } | Self::Guest { host, .. } | Self::Process { host, .. } => *host,
+            Self::Host { host } | Self::Guest { host, .. } | Self::Process { host, .. } | Self::Return { host } => *host,
         }
     }
 
-    /// `host`, `instance` or `process`.
+    /// `host`, `instance`, `process` or `return`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Host { .. } => "host",
             Self::Guest { .. } => "instance",
             Self::Process { .. } => "process",
+            Self::Return { .. } => "return",
         }
     }
 }
@@ -78,6 +83,9 @@ text_enum! {
         Stopping => "stopping",
         Starting => "starting",
         Disabling => "disabling",
+        Draining => "draining",
+        Out => "out",
+        Admitted => "admitted",
         Finished => "finished",
         Failed => "failed",
         Cancelled => "cancelled",
@@ -108,6 +116,7 @@ pub enum Body {
     Host(host::HostRecovery),
     Instance(instance::InstanceRecovery),
     Process(process::ProcessRecovery),
+    Return(crate::admission::HostReturn),
 }
 
 impl Body {
@@ -116,6 +125,7 @@ impl Body {
             Self::Host(body) => body.state.word(),
             Self::Instance(body) => body.state.word(),
             Self::Process(body) => body.state.word(),
+            Self::Return(body) => body.state.word(),
         }
     }
 }
@@ -165,4 +175,16 @@ pub struct Wait {
     pub reason: String,
     /// When to look again at the latest.
     pub until: crate::time::Mono,
+}
+
+/// The next step of any recovery: from what is stored, what was seen and the time, to what to commit, to ask, or to wait for.
+pub fn step(view: crate::step::View<'_>, chance: &mut crate::chance::Chance) -> crate::step::Step {
+    let mut draft = crate::step::Draft::new(view, chance);
+    match &view.recovery.body {
+        Body::Host(_) => host::step(&mut draft),
+        Body::Instance(_) => instance::step(&mut draft),
+        Body::Process(_) => process::step(&mut draft),
+        Body::Return(_) => crate::admission::step(&mut draft),
+    }
+    draft.finish()
 }

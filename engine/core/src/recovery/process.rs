@@ -1,8 +1,15 @@
-//! A process' recovery: take its host out of scheduling, verify.
+//! A process' recovery: take its host out of scheduling, verify (contract 3.7). Its guests are not touched, and the host stays
+//! protected: a dead process must not disarm host recovery (W4).
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::StateWord;
+use super::{Body, StateWord, Subject};
+use crate::effect::{Done, Effect, Query};
+use crate::event::EventKind;
+use crate::host::Admission;
+use crate::runner::HostPatch;
+use crate::step::{Draft, Memory};
 
 /// States of a process' recovery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,4 +40,87 @@ impl ProcessState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessRecovery {
     pub state: ProcessState,
+}
+
+/// The one process whose death keeps new guests from the host.
+const NOVA_COMPUTE: &str = "nova-compute";
+const POLL_MS: u64 = 1_000;
+
+/// The next step of a process' recovery.
+pub fn step(draft: &mut Draft<'_>) {
+    let inherited: Vec<_> = draft.view.facts.inherited.iter().map(|intent| intent.id).collect();
+    for intent in inherited {
+        draft.resolve(intent, "superseded", json!({"why": "the service row is looked at instead"}));
+    }
+    let (Subject::Process { name, .. }, Body::Process(body)) = (draft.view.recovery.subject.clone(), draft.body.clone()) else {
+        return;
+    };
+    draft.look_after(POLL_MS);
+    let Some(host) = draft.view.facts.host.clone() else { return };
+    if host.admission != Admission::In {
+        return end(draft, ProcessState::Cancelled, "its host is being recovered");
+    }
+    match body.state {
+        ProcessState::Confirming if name != NOVA_COMPUTE => {
+            end(draft, ProcessState::Finished, &format!("{name}: reported; only {NOVA_COMPUTE} takes its host out of scheduling"));
+        }
+        ProcessState::Confirming => {
+            draft.hosts.push((host.id, HostPatch { maintenance_process: Some(true), ..HostPatch::default() }));
+            draft.reason = format!("taking {} out of scheduling", host.name);
+            draft.body = Body::Process(ProcessRecovery { state: ProcessState::Disabling });
+        }
+        ProcessState::Disabling | ProcessState::Verifying => disable(draft, &host, &body.state),
+        _ => {}
+    }
+}
+
+fn disable(draft: &mut Draft<'_>, host: &crate::host::Host, state: &ProcessState) {
+    let facts = draft.view.facts;
+    let now = draft.view.now;
+    if let Some(outcome) = facts.outcomes.first().cloned() {
+        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+        if let Done::Accepted { .. } = outcome.done {
+            let set = crate::host::SetByUs { disabled: true, ..host.set_by_us };
+            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+            draft.body = Body::Process(ProcessRecovery { state: ProcessState::Verifying });
+            draft.reason = "disabled; verifying".into();
+        } else {
+            draft.memory.push(Memory::NotBefore(now + std::time::Duration::from_millis(POLL_MS)));
+            draft.reason = format!("Nova did not take it, tried again: {}", outcome.done.word());
+        }
+        return;
+    }
+    if !facts.in_flight.is_empty() {
+        return;
+    }
+    let since = facts.ordered_at.unwrap_or(facts.claimed_at);
+    if now.since(since).as_millis() as u64 > draft.view.policy().stop_timeout_ms {
+        return end(draft, ProcessState::Failed, "Nova did not confirm that the host is out of scheduling");
+    }
+    // A PUT on a host that died but still counts as up blocks a Nova worker for a minute (DESIGN 10.4).
+    let first_missed = draft.view.policy().first_missed();
+    if facts.evidence.agent && facts.evidence.beats.last_any().is_none_or(|at| now.since(at) > first_missed) {
+        draft.reason = "its host missed a beat: nothing is sent".into();
+        return;
+    }
+    let fresh = facts.service.as_ref().filter(|(at, _)| now.since(*at).as_millis() as u64 <= POLL_MS);
+    match fresh {
+        None => draft.ask(Query::Service { host: host.name.clone() }),
+        Some((_, None)) => end(draft, ProcessState::Failed, "Nova knows no compute service of this name"),
+        Some((_, Some(row))) if !row.enabled => end(draft, ProcessState::Finished, "out of scheduling"),
+        Some(_) if *state == ProcessState::Disabling && draft.not_before().is_none() => {
+            let reason = format!("Halberd: process failed (recovery {})", draft.view.recovery.id);
+            draft.act(Effect::Disable { host: host.name.clone(), reason }, 1, json!({}));
+        }
+        Some(_) => {}
+    }
+}
+
+fn end(draft: &mut Draft<'_>, state: ProcessState, why: &str) {
+    let outcome = state.word();
+    draft.message = Some(why.to_owned());
+    draft.note("state_changed", format!("{outcome}: {why}"), json!({}));
+    draft.body = Body::Process(ProcessRecovery { state });
+    draft.reason = why.to_owned();
+    draft.tell(EventKind::RecoveryClosed, why, json!({"outcome": outcome}));
 }

@@ -90,14 +90,22 @@ pub struct Vmove {
     pub vm_state: String,
     pub task_state: Option<String>,
     pub lock: LockMark,
-    /// Evacuations sent so far.
+    /// Evacuations written so far.
     pub attempt: u32,
+    /// Conclusive failures at this placement.
+    pub failures: u32,
     /// Which of the method's placements is being tried.
     pub placement: usize,
     /// The reserved host that is named in the call.
     pub target: Option<String>,
+    /// Reserved hosts that could not take it.
+    pub tried: Vec<String>,
+    /// The evacuate intent that is not settled yet.
+    pub intent: Option<uuid::Uuid>,
     /// Evacuation migrations of this guest that existed when the intent was written: anything else is newer.
     pub known_migrations: Vec<i64>,
     /// The migration that is ours.
     pub migration: Option<i64>,
+    /// How it will end once the guest is unlocked.
+    pub ends: Option<VmoveStatus>,
 }

@@ -78,14 +78,19 @@ impl Catalog {
         let names = std::iter::once(service_type).chain(aliases(service_type).iter().copied());
         let interfaces: Vec<String> = filters.interfaces.iter().map(ToString::to_string).collect();
         for name in names {
-            let endpoints = || self.0.iter().filter(|entry| entry.service_type == name).flat_map(|e| &e.endpoints);
+            let endpoints =
+                || self.0.iter().filter(|entry| entry.service_type == name).flat_map(|e| &e.endpoints);
             let found = interfaces.iter().find_map(|interface| {
                 endpoints().find(|endpoint| endpoint.interface == *interface && endpoint.lies_in(filters))
             });
             if let Some(endpoint) = found {
-                let url = Url::parse(&endpoint.url).ok().filter(|url| url.has_host() && !url.cannot_be_a_base());
+                let url =
+                    Url::parse(&endpoint.url).ok().filter(|url| url.has_host() && !url.cannot_be_a_base());
                 return url.ok_or_else(|| {
-                    format!("the catalog's {} endpoint of {name} is no URL: {:?}", endpoint.interface, endpoint.url)
+                    format!(
+                        "the catalog's {} endpoint of {name} is no URL: {:?}",
+                        endpoint.interface, endpoint.url
+                    )
                 });
             }
         }
@@ -145,7 +150,8 @@ mod tests {
 
     #[test]
     fn interface_and_region_choose() {
-        let find = |interface, region| catalog().find("compute", &filters(interface, region)).unwrap().to_string();
+        let find =
+            |interface, region| catalog().find("compute", &filters(interface, region)).unwrap().to_string();
         assert_eq!(find(InterfaceType::Public, None), "https://one/v2.1");
         assert_eq!(find(InterfaceType::Public, Some("two")), "https://two/v2.1");
         assert_eq!(find(InterfaceType::Internal, None), "http://10.0.0.1:8774/v2.1");
@@ -163,7 +169,8 @@ mod tests {
         assert!(error.contains("internal") && error.contains("compute") && error.contains("two"), "{error}");
         let error = catalog().find("instance-ha", &filters(InterfaceType::Public, None)).unwrap_err();
         assert!(error.contains("instance-ha") && error.contains("volumev3"), "{error}");
-        let error = catalog().find("something-from-the-future", &filters(InterfaceType::Public, None)).unwrap_err();
+        let error =
+            catalog().find("something-from-the-future", &filters(InterfaceType::Public, None)).unwrap_err();
         assert!(error.contains("not a url"), "{error}");
     }
 }

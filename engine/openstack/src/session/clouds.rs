@@ -28,7 +28,9 @@ impl Places {
     /// `openstack` configuration folder, and `/etc/openstack`.
     #[must_use]
     pub fn from_environment() -> Places {
-        Places::from_variables(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+        Places::from_variables(|name| {
+            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        })
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<PathBuf>) -> Places {
@@ -172,8 +174,9 @@ fn settings(cloud: Cloud, place: String) -> Result<Settings, Error> {
     };
     let interface = match cloud.interface.as_deref().or(cloud.endpoint_type.as_deref()) {
         None => Interface::default(),
-        Some(text) => Interface::parse(text)
-            .ok_or_else(|| Error::Config(format!("{place}: interface {text:?} is none of public, internal, admin")))?,
+        Some(text) => Interface::parse(text).ok_or_else(|| {
+            Error::Config(format!("{place}: interface {text:?} is none of public, internal, admin"))
+        })?,
     };
     let client_certificate = cloud.cert.clone().map(|cert| {
         let key = cloud.key.clone().unwrap_or_else(|| cert.clone());

@@ -136,7 +136,9 @@ impl OpenstackConfig {
 
     fn own(&self) -> Result<Settings, Error> {
         let auth_url = self.auth_url.as_deref().ok_or_else(|| {
-            Error::Config("[openstack] is empty: set cloud (a name in clouds.yaml), or auth_url with a login".into())
+            Error::Config(
+                "[openstack] is empty: set cloud (a name in clouds.yaml), or auth_url with a login".into(),
+            )
         })?;
         let (method, scope) = match &self.application_credential_id {
             Some(id) => (self.application_credential(id)?, Scope::None),
@@ -158,23 +160,33 @@ impl OpenstackConfig {
 
     fn application_credential(&self, id: &str) -> Result<Method, Error> {
         let file = self.application_credential_secret_file.clone().ok_or_else(|| {
-            Error::Config("[openstack] application_credential_id wants application_credential_secret_file".into())
+            Error::Config(
+                "[openstack] application_credential_id wants application_credential_secret_file".into(),
+            )
         })?;
         if self.username.is_some() || self.password.is_some() || self.password_file.is_some() {
             return Err(Error::Config(
                 "[openstack] has an application credential and a username or password: keep one".into(),
             ));
         }
-        Ok(Method::ApplicationCredential { credential: Named::Id(id.to_owned()), user: None, secret: Secret::File(file) })
+        Ok(Method::ApplicationCredential {
+            credential: Named::Id(id.to_owned()),
+            user: None,
+            secret: Secret::File(file),
+        })
     }
 
     fn password_method(&self) -> Result<Method, Error> {
         let name = self.username.clone().ok_or_else(|| {
-            Error::Config("[openstack] auth_url wants username and password_file, or application_credential_id".into())
+            Error::Config(
+                "[openstack] auth_url wants username and password_file, or application_credential_id".into(),
+            )
         })?;
         let password = match (&self.password, &self.password_file) {
             (Some(_), Some(_)) => {
-                return Err(Error::Config("[openstack] has both password and password_file: keep one".into()));
+                return Err(Error::Config(
+                    "[openstack] has both password and password_file: keep one".into(),
+                ));
             }
             (Some(password), None) => Secret::Inline(password.clone()),
             (None, Some(file)) => Secret::File(file.clone()),
@@ -182,12 +194,17 @@ impl OpenstackConfig {
                 return Err(Error::Config("[openstack] username wants password_file (or password)".into()));
             }
         };
-        Ok(Method::Password { user: Named::Name { name, domain: domain(self.user_domain_name.as_ref()) }, password })
+        Ok(Method::Password {
+            user: Named::Name { name, domain: domain(self.user_domain_name.as_ref()) },
+            password,
+        })
     }
 
     fn project(&self) -> Result<Scope, Error> {
         let name = self.project_name.clone().ok_or_else(|| {
-            Error::Config("[openstack] wants project_name: without a project Keystone gives no catalog".into())
+            Error::Config(
+                "[openstack] wants project_name: without a project Keystone gives no catalog".into(),
+            )
         })?;
         Ok(Scope::Project(Named::Name { name, domain: domain(self.project_domain_name.as_ref()) }))
     }
@@ -227,9 +244,15 @@ mod tests {
             (base.to_owned(), "username"),
             (format!("{base}username = 'u'"), "password_file"),
             (format!("{base}username = 'u'\npassword = 'p'"), "project_name"),
-            (format!("{base}username = 'u'\npassword = 'p'\npassword_file = '/f'\nproject_name = 'x'"), "both password"),
+            (
+                format!("{base}username = 'u'\npassword = 'p'\npassword_file = '/f'\nproject_name = 'x'"),
+                "both password",
+            ),
             (format!("{base}application_credential_id = 'i'"), "application_credential_secret_file"),
-            ("auth_url = 'k:5000'\nusername = 'u'\npassword = 'p'\nproject_name = 'x'".to_owned(), "auth_url"),
+            (
+                "auth_url = 'k:5000'\nusername = 'u'\npassword = 'p'\nproject_name = 'x'".to_owned(),
+                "auth_url",
+            ),
             ("cloud = 'c'\npassword = 'p'".to_owned(), "both cloud and password"),
         ];
         for (text, named) in cases {

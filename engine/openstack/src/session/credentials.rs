@@ -21,9 +21,16 @@ pub(crate) struct Credentials {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Method {
-    Password { user: Named, password: Secret },
+    Password {
+        user: Named,
+        password: Secret,
+    },
     /// By id, or by name together with its user.
-    ApplicationCredential { credential: Named, user: Option<Named>, secret: Secret },
+    ApplicationCredential {
+        credential: Named,
+        user: Option<Named>,
+        secret: Secret,
+    },
 }
 
 /// What the token is for. An application credential brings its own project.
@@ -71,7 +78,9 @@ impl Secret {
                     Err(Error::Config(format!("the secret file {} is empty", path.display())))
                 }
                 Ok(text) => Ok(SecretString::from(text.trim_end_matches(['\r', '\n']))),
-                Err(error) => Err(Error::Config(format!("cannot read the secret file {}: {error}", path.display()))),
+                Err(error) => {
+                    Err(Error::Config(format!("cannot read the secret file {}: {error}", path.display())))
+                }
             },
         }
     }
@@ -182,7 +191,9 @@ impl Credentials {
     pub(crate) fn subject(&self) -> String {
         let who = match &self.method {
             Method::Password { user, .. } => format!("user {user}"),
-            Method::ApplicationCredential { credential: Named::Id(id), .. } => format!("application credential id {id}"),
+            Method::ApplicationCredential { credential: Named::Id(id), .. } => {
+                format!("application credential id {id}")
+            }
             Method::ApplicationCredential { credential: Named::Name { name, .. }, .. } => {
                 format!("application credential {name}")
             }
@@ -199,7 +210,9 @@ impl Credentials {
     pub(crate) fn remedy(&self) -> String {
         let (names, secret) = match &self.method {
             Method::Password { password, .. } => ("user, project, their domains", password),
-            Method::ApplicationCredential { secret, .. } => ("the application credential (expired or deleted?)", secret),
+            Method::ApplicationCredential { secret, .. } => {
+                ("the application credential (expired or deleted?)", secret)
+            }
         };
         format!("check {names} and {} in {}", secret.place(), self.origin)
     }
@@ -238,7 +251,8 @@ mod tests {
     fn bodies_are_keystones() {
         let user = Named::Name { name: "u".into(), domain: Domain::Name("d".into()) };
         let project = Scope::Project(Named::Id("p1".into()));
-        let body = credentials("http://k", Method::Password { user, password: secret() }, project).body().unwrap();
+        let body =
+            credentials("http://k", Method::Password { user, password: secret() }, project).body().unwrap();
         assert_eq!(
             body,
             json!({"auth": {
@@ -246,7 +260,8 @@ mod tests {
                 "scope": {"project": {"id": "p1"}}
             }})
         );
-        let method = Method::ApplicationCredential { credential: Named::Id("c".into()), user: None, secret: secret() };
+        let method =
+            Method::ApplicationCredential { credential: Named::Id("c".into()), user: None, secret: secret() };
         assert_eq!(
             credentials("http://k", method, Scope::None).body().unwrap(),
             json!({"auth": {"identity": {"methods": ["application_credential"],

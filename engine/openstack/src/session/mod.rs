@@ -76,12 +76,19 @@ pub(crate) fn http_client(tls: &Tls, timeouts: Timeouts) -> Result<reqwest::Clie
         pem.push(b'\n');
         pem.extend(read(key, "key")?);
         let identity = reqwest::Identity::from_pem(&pem).map_err(|error| {
-            Error::Config(format!("cert {} with key {}: {}", certificate.display(), key.display(), chain(&error)))
+            Error::Config(format!(
+                "cert {} with key {}: {}",
+                certificate.display(),
+                key.display(),
+                chain(&error)
+            ))
         })?;
         builder = builder.identity(identity);
     }
     if tls.insecure {
-        tracing::warn!("clouds.yaml says verify: false, so certificates of OpenStack are not checked; set cacert instead");
+        tracing::warn!(
+            "clouds.yaml says verify: false, so certificates of OpenStack are not checked; set cacert instead"
+        );
         builder = builder.danger_accept_invalid_certs(true);
     }
     builder.build().map_err(|error| Error::Config(format!("TLS of [openstack]: {}", chain(&error))))
@@ -105,5 +112,16 @@ mod tests {
         std::fs::write(&path, "no certificate").unwrap();
         let empty = http_client(&tls, Timeouts::default()).unwrap_err().to_string();
         assert!(empty.contains("ca.pem") && empty.contains("certificate"), "{empty}");
+    }
+
+    #[test]
+    fn a_client_certificate_wants_its_key() {
+        let path = |name: &str| {
+            std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls")).join(name)
+        };
+        let with = |key| Tls { client_certificate: Some((path("server.pem"), path(key))), ..Tls::default() };
+        http_client(&with("server.key"), Timeouts::default()).unwrap();
+        let error = http_client(&with("ca.pem"), Timeouts::default()).unwrap_err().to_string();
+        assert!(error.contains("server.pem"), "{error}");
     }
 }

@@ -60,7 +60,10 @@ struct Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("identity", &self.identity).field("lifetime", &self.lifetime).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("identity", &self.identity)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,16 +97,16 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(crate) fn new(credentials: Credentials, client: Client, sent: Arc<AtomicU64>) -> Result<Self, Error> {
+    pub(crate) fn new(credentials: Credentials, client: Client, sent: Arc<AtomicU64>) -> Self {
         let token_url = credentials.token_url();
-        Ok(Authenticator {
+        Authenticator {
             credentials,
             token_url,
             client,
             sent,
             state: RwLock::default(),
             flight: tokio::sync::Mutex::new(()),
-        })
+        }
     }
 
     pub(crate) fn token_url(&self) -> &Url {
@@ -227,12 +230,11 @@ impl Authenticator {
         if answered.status != 201 && answered.status != 200 {
             return Err(self.refusal(call, &answered));
         }
-        let mut value = answered
+        let value = answered
             .headers
             .get("x-subject-token")
             .cloned()
             .ok_or_else(|| self.no_keystone("its answer has no X-Subject-Token"))?;
-        value.set_sensitive(true);
         let issued: Issued =
             serde_json::from_slice(&answered.body).map_err(|error| self.no_keystone(&error.to_string()))?;
         Ok(issued.token.keep(value, born))
@@ -248,7 +250,9 @@ impl Authenticator {
     fn refusal(&self, call: String, answered: &Answered) -> Error {
         match answered.error(call) {
             Error::NotFound(answer) => self.no_keystone(&format!("404 {}", answer.message)),
-            Error::Refused(answer) if answer.status < 400 => self.no_keystone(&format!("a redirect ({})", answer.status)),
+            Error::Refused(answer) if answer.status < 400 => {
+                self.no_keystone(&format!("a redirect ({})", answer.status))
+            }
             Error::Refused(answer) | Error::Forbidden(answer) | Error::Conflict(answer) => Error::Auth {
                 reason: format!(
                     "Keystone at {} refused {} with {}: {}",
@@ -308,7 +312,8 @@ struct Ref {
 }
 
 impl IssuedToken {
-    fn keep(self, value: HeaderValue, born: Instant) -> Token {
+    fn keep(self, mut value: HeaderValue, born: Instant) -> Token {
+        value.set_sensitive(true);
         let stated = self.expires_at.zip(self.issued_at).and_then(|(end, start)| (end - start).to_std().ok());
         let user = self.user.unwrap_or_default();
         Token {
@@ -342,7 +347,11 @@ fn foreign(error: &Error) -> openstack::Error {
 
 #[async_trait]
 impl openstack::auth::AuthType for KeystoneAuth {
-    async fn authenticate(&self, _: &Client, request: RequestBuilder) -> Result<RequestBuilder, openstack::Error> {
+    async fn authenticate(
+        &self,
+        _: &Client,
+        request: RequestBuilder,
+    ) -> Result<RequestBuilder, openstack::Error> {
         let header = self.0.header().await.map_err(|error| foreign(&error))?;
         Ok(request.header("x-auth-token", header))
     }
@@ -366,6 +375,8 @@ impl openstack::auth::AuthType for KeystoneAuth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Timeouts;
+    use crate::session::credentials::{Method, Named, Scope, Secret};
 
     fn token(age: u64, lifetime: u64) -> Token {
         Token {
@@ -394,10 +405,57 @@ mod tests {
         let issued: Issued = serde_json::from_str(body).unwrap();
         let kept = issued.token.keep(HeaderValue::from_static("t"), Instant::now());
         assert_eq!(kept.lifetime, Duration::from_secs(600));
+        assert_eq!(format!("{:?}", kept.value), "Sensitive");
     }
 
     #[test]
     fn a_token_never_shows() {
         assert!(!format!("{:?}", token(0, 1)).contains("gAAAA"));
+    }
+
+    /// An authenticator whose Keystone is not there, holding a token.
+    async fn cut_off(held: Token) -> Authenticator {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let credentials = Credentials {
+            auth_url: Url::parse(&format!("http://{nobody}")).unwrap(),
+            method: Method::Password {
+                user: Named::Id("u".into()),
+                password: Secret::Inline(secrecy::SecretString::from("hunter2")),
+            },
+            scope: Scope::None,
+            origin: "[openstack]".into(),
+        };
+        let client =
+            crate::session::http_client(&crate::session::Tls::default(), Timeouts::default()).unwrap();
+        let authenticator = Authenticator::new(credentials, client, Arc::default());
+        authenticator.write(|state| state.token = Some(Arc::new(held)));
+        authenticator
+    }
+
+    #[tokio::test]
+    async fn the_old_token_bridges_an_outage_of_keystone() {
+        let authenticator = cut_off(token(2401, 3600)).await;
+        for _ in 0..3 {
+            authenticator.header().await.unwrap();
+        }
+        // One attempt, then the pause.
+        assert_eq!(authenticator.sent.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_late_refusal_of_an_older_token_leaves_the_new_one() {
+        let authenticator = cut_off(token(0, 3600)).await;
+        authenticator.refused(&HeaderValue::from_static("older"));
+        assert!(authenticator.usable().is_some());
+        authenticator.refused(&HeaderValue::from_static("gAAAA-secret"));
+        assert!(authenticator.usable().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_dead_token_does_not() {
+        let authenticator = cut_off(token(3601, 3600)).await;
+        assert!(matches!(authenticator.header().await.unwrap_err(), Error::Unavailable { .. }));
+        let shown = format!("{authenticator:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("gAAAA"), "{shown}");
     }
 }

@@ -3,6 +3,15 @@
 use super::World;
 use crate::model::{AgentSight, Network};
 
+/// A direction in which nothing passes.
+#[derive(Debug)]
+pub(super) struct CutLink {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) networks: Vec<Network>,
+    pub(super) until: u64,
+}
+
 impl World {
     /// The agents that are alive, each with the networks by which it is heard.
     pub fn beats(&mut self, now: u64) -> Vec<AgentSight> {
@@ -18,6 +27,22 @@ impl World {
                 networks: Network::ALL.into_iter().filter(|network| host.reaches(*network)).collect(),
             })
             .collect()
+    }
+
+    /// Whether what `from` sends now reaches `to` on this network. Each is a host (which must live and have the network) or any other
+    /// name, which only a cut link concerns.
+    pub fn reaches(&mut self, now: u64, from: &str, to: &str, network: Network) -> bool {
+        self.advance(now);
+        let end = |name: &str| {
+            self.host_by_name.get(name).is_none_or(|host| {
+                let host = &self.hosts[*host];
+                host.alive() && host.reaches(network)
+            })
+        };
+        let cut = self.cut_links.iter().any(|link| {
+            link.until > self.now && link.from == from && link.to == to && link.networks.contains(&network)
+        });
+        end(from) && end(to) && !cut
     }
 
     /// Whether the host's user land (its SSH banner, say) answers on this network.

@@ -79,6 +79,12 @@ impl World {
         self.hosts[self.host_ix(host)].bmc.kind
     }
 
+    /// Gives the host a BMC of another kind, or none; before sockets are opened.
+    pub fn set_bmc_kind(&mut self, host: &str, kind: BmcKind) {
+        let host = self.host_ix(host);
+        self.hosts[host].bmc.kind = kind;
+    }
+
     /// User name and password an operator would have on file; the password no longer fits after
     /// [`crate::BmcFault::WrongPassword`].
     pub fn bmc_credentials(&self, host: &str) -> (String, String) {
@@ -204,13 +210,7 @@ impl World {
         self.power_order(now, host, session, true)
     }
 
-    fn power_order(
-        &mut self,
-        now: u64,
-        name: &str,
-        session: BmcSession,
-        on: bool,
-    ) -> Reply<(), BmcRefusal> {
+    fn power_order(&mut self, now: u64, name: &str, session: BmcSession, on: bool) -> Reply<(), BmcRefusal> {
         let latency = self.spec.bmc_latency_ms;
         let mut reply = self.bmc_reply(now, name, latency, |world, host| {
             world.session_stands(host, session)?;
@@ -227,7 +227,10 @@ impl World {
                 What::OffOrdered { bmc, machine: machine_name }
             });
             if ignored {
-                world.note(What::PowerOrderRefused { bmc: world.name(host), why: "acknowledged, ignored".into() });
+                world.note(What::PowerOrderRefused {
+                    bmc: world.name(host),
+                    why: "acknowledged, ignored".into(),
+                });
             } else {
                 world.schedule(after, Due::Power { host: machine, on, order });
             }

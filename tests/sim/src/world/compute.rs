@@ -77,26 +77,6 @@ impl World {
         }
     }
 
-    pub(super) fn release(&mut self, guest: usize, host: usize) {
-        let it = &mut self.guests[guest];
-        if let Some(at) = it.allocations.iter().position(|at| *at == host) {
-            it.allocations.remove(at);
-            self.hosts[host].generation += 1;
-        }
-    }
-
-    pub(super) fn allocate(&mut self, guest: usize, host: usize) {
-        let it = &mut self.guests[guest];
-        if !it.allocations.contains(&host) {
-            it.allocations.push(host);
-            self.hosts[host].generation += 1;
-        }
-    }
-
-    pub(super) fn used(&self, host: usize) -> usize {
-        self.guests.iter().filter(|guest| guest.allocations.contains(&host)).count()
-    }
-
     /// nova-compute compares: a guest that should run here and does not is stopped in Nova's books.
     pub(super) fn death_seen(&mut self, guest: usize, host: usize) {
         if !self.hosts[host].on_the_bus() {

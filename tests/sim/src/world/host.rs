@@ -70,6 +70,8 @@ pub(crate) struct Host {
     /// Guests that were in memory when power or kernel went away: what an autostart runs again.
     pub(super) ran_before: Vec<usize>,
     pub(super) generation: u64,
+    /// Guests allocated here in Placement.
+    pub(super) used: usize,
     pub(super) bmc: Bmc,
 }
 
@@ -115,6 +117,7 @@ impl Host {
             local: Vec::new(),
             ran_before: Vec::new(),
             generation: 1,
+            used: 0,
             bmc: Bmc::new(kind, &name, chance),
             name,
             rack,

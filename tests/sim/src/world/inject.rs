@@ -1,6 +1,6 @@
 //! Faults on request, and the hands an operator or an agent has on a host.
 
-use super::{Due, World};
+use super::{Due, World, agents};
 use crate::fault::{BmcFault, Fault};
 use crate::history::What;
 use crate::model::{HostState, Power, VmState};
@@ -32,7 +32,9 @@ impl World {
                 self.networks_heal(host, self.hosts[host].cuts);
             }
             Fault::RackDown { rack } => {
-                for host in (0..self.hosts.len()).filter(|ix| self.hosts[*ix].rack == rack).collect::<Vec<_>>() {
+                for host in
+                    (0..self.hosts.len()).filter(|ix| self.hosts[*ix].rack == rack).collect::<Vec<_>>()
+                {
                     self.mains_lost(host, true);
                 }
             }
@@ -43,6 +45,7 @@ impl World {
             Fault::NovaHealed => {
                 self.nova.outages.clear();
                 self.nova.neutron_down_until = 0;
+                self.nova.placement_down_until = 0;
                 self.hosts.iter_mut().for_each(|host| host.cell_down_until = 0);
                 self.release_held_evacuations();
             }
@@ -50,6 +53,12 @@ impl World {
             Fault::KeystoneHealed => self.keystone.down_until = 0,
             Fault::TokensRevoked => self.keystone.revoke_all(),
             Fault::NeutronDown { for_ms } => self.nova.neutron_down_until = until(for_ms, now),
+            Fault::PlacementDown { for_ms } => self.nova.placement_down_until = until(for_ms, now),
+            Fault::LinkCut { from, to, networks, for_ms } => {
+                let until = until(for_ms, now);
+                self.cut_links.push(agents::CutLink { from, to, networks, until });
+            }
+            Fault::LinksHealed => self.cut_links.clear(),
             Fault::DestinationDies => self.nova.destination_dies = true,
             Fault::SpawnFails { host, times } => {
                 let host = self.host_ix(&host);

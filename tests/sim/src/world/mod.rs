@@ -42,22 +42,53 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     /// A power order takes effect.
-    Power { host: usize, on: bool, order: u64 },
+    Power {
+        host: usize,
+        on: bool,
+        order: u64,
+    },
     /// A BMC with a will of its own switches the machine on.
-    AutoOn { host: usize },
-    Booted { host: usize, epoch: u64 },
-    ComputeUp { host: usize, epoch: u64 },
-    Thaw { host: usize, epoch: u64 },
-    NetworksHeal { host: usize, cut: u64 },
+    AutoOn {
+        host: usize,
+    },
+    Booted {
+        host: usize,
+        epoch: u64,
+    },
+    ComputeUp {
+        host: usize,
+        epoch: u64,
+    },
+    Thaw {
+        host: usize,
+        epoch: u64,
+    },
+    NetworksHeal {
+        host: usize,
+        cut: u64,
+    },
     /// The next stage of an evacuation.
-    Evacuation { op: usize },
+    Evacuation {
+        op: usize,
+    },
     /// A start, stop or reboot of a guest is carried out.
-    Task { guest: usize, task: u64 },
+    Task {
+        guest: usize,
+        host: usize,
+        task: u64,
+    },
     /// nova-compute notices that a guest has died.
-    DeathSeen { guest: usize, host: usize },
-    LiveMigrated { migration: usize },
+    DeathSeen {
+        guest: usize,
+        host: usize,
+    },
+    LiveMigrated {
+        migration: usize,
+    },
     /// A fault that was asked for in advance.
-    Scheduled { fault: usize },
+    Scheduled {
+        fault: usize,
+    },
 }
 
 /// A guest: Nova's record of it.
@@ -112,6 +143,7 @@ pub struct World {
     nova: NovaHealth,
     keystone: Keystone,
     scheduled: Vec<Option<Fault>>,
+    cut_links: Vec<agents::CutLink>,
 }
 
 impl World {
@@ -150,6 +182,7 @@ impl World {
             nova: NovaHealth::default(),
             keystone,
             scheduled: Vec::new(),
+            cut_links: Vec::new(),
             chance,
             spec,
         };
@@ -210,7 +243,7 @@ impl World {
             created_at: if now == 0 { -3_600_000 + 1_000 * ix as i64 } else { now as i64 },
             updated_at: now,
             actions: Vec::new(),
-            allocations: host.into_iter().collect(),
+            allocations: Vec::new(),
             operations: Vec::new(),
             migrations: Vec::new(),
             task: 0,
@@ -219,7 +252,7 @@ impl World {
         self.guest_by_id.insert(id, ix);
         self.ledger.add_guest();
         if let Some(host) = host {
-            self.hosts[host].generation += 1;
+            self.allocate(ix, host);
             self.hosts[host].local.push(ix);
             if runs {
                 self.guest_starts(ix, host);
@@ -231,6 +264,11 @@ impl World {
     /// What was built.
     pub fn spec(&self) -> &WorldSpec {
         &self.spec
+    }
+
+    /// Sets the wall-clock time of virtual zero (seconds since 1970), for the times that Nova and Keystone show.
+    pub fn set_epoch(&mut self, seconds: i64) {
+        self.spec.epoch_seconds = seconds;
     }
 
     /// The latest time any call has named.
@@ -265,7 +303,7 @@ impl World {
             Due::Thaw { host, epoch } => self.thaw(host, epoch),
             Due::NetworksHeal { host, cut } => self.networks_heal(host, cut),
             Due::Evacuation { op } => self.evacuation_step(op),
-            Due::Task { guest, task } => self.task_due(guest, task),
+            Due::Task { guest, host, task } => self.task_due(guest, host, task),
             Due::DeathSeen { guest, host } => self.death_seen(guest, host),
             Due::LiveMigrated { migration } => self.live_migrated(migration),
             Due::Scheduled { fault } => {

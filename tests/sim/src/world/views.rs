@@ -41,6 +41,16 @@ impl World {
             .collect()
     }
 
+    /// The guest's project; `None` for one that is not there.
+    pub fn project_of(&self, guest: Uuid) -> Option<String> {
+        self.guest_by_id.get(&guest).map(|ix| self.guests[*ix].project.clone())
+    }
+
+    /// Whether the server is locked.
+    pub fn is_locked(&self, guest: Uuid) -> bool {
+        self.guest_by_id.get(&guest).is_some_and(|ix| self.guests[*ix].locked)
+    }
+
     /// Hosts on which the guest executes, really and now.
     pub fn running_on(&self, guest: Uuid) -> Vec<String> {
         self.ledger.executing(self.guest_ix(guest)).into_iter().map(|host| self.name(host)).collect()

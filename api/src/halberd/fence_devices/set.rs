@@ -1,0 +1,61 @@
+//! `PUT /hosts/{uuid}/fence-devices`: how a host is turned off.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use halberd_core::audit::Entry;
+use halberd_core::id::HostId;
+use halberd_store::{audit, fence_devices, hosts, write};
+use halberd_types::halberd::fence_device::{FenceDevices, FenceDevicesSchema, FenceDevicesView};
+use halberd_types::halberd::problem::Problem;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::app::{App, Caller};
+use crate::halberd::door::{self, Verb};
+use crate::halberd::input;
+use crate::halberd::problem::Failure;
+
+/// Replaces the fence devices of a host; no levels removes them. Secrets are sealed, and shown to nobody again.
+#[utoipa::path(
+    put, path = "/hosts/{uuid}/fence-devices", operation_id = "set_fence_devices", tag = "fence devices",
+    params(("uuid" = Uuid, Path, description = "The host.")),
+    request_body = FenceDevicesSchema,
+    responses(
+        (status = 200, description = "The devices as GET shows them.", body = FenceDevicesView),
+        (status = 400, description = "Names the place and the rule, never a secret.", body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem),
+    ),
+)]
+pub(crate) async fn handler(
+    State(app): State<App>,
+    caller: Caller,
+    Path(uuid): Path<String>,
+    body: Bytes,
+) -> Result<Json<FenceDevicesView>, Failure> {
+    door::require(&caller, Verb::Command)?;
+    let id = input::id::<HostId>(&uuid)?;
+    let devices = FenceDevices::parse(&input::json(&body)?)?;
+    let levels: Value = serde_json::from_str(devices.to_sealable().expose_secret())
+        .map_err(|_| Failure::bad_request("The devices cannot be written as JSON."))?;
+    let sealer = door::sealer(&app)?;
+    let (now, chain, actor) = (door::now(&app), door::chain(&app), door::actor(&caller));
+    write(door::db(&app), async |tx| {
+        let host = hosts::get(&mut *tx, id).await?;
+        let what = if devices.is_empty() {
+            fence_devices::remove(tx, id).await?;
+            "removed"
+        } else {
+            fence_devices::set(tx, sealer, id, &levels, now).await?;
+            "set"
+        };
+        let text = format!("{actor} {what} the fence devices of {}", host.name);
+        let detail = json!({ "host": id, "actor": actor, "devices": devices.masked() });
+        audit::append(tx, &chain, 0, &[Entry::new("fence_devices_set", text, detail)], now).await
+    })
+    .await?;
+    door::nudge(&app);
+    Ok(Json(super::view(door::db(&app), id).await?))
+}

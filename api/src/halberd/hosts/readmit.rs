@@ -1,0 +1,38 @@
+//! `POST /hosts/{uuid}/readmit`: take a host back that is out.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use halberd_core::id::HostId;
+use halberd_store::hosts;
+use halberd_types::halberd::problem::Problem;
+use halberd_types::halberd::wish::{Wish, WishKind, WishRequest};
+use uuid::Uuid;
+
+use crate::app::{App, Caller};
+use crate::halberd::door::{self, Verb};
+use crate::halberd::input;
+use crate::halberd::problem::Failure;
+use crate::halberd::wishes::{About, Accepted, record};
+
+/// Take a host back that is out.
+#[utoipa::path(
+    post, path = "/hosts/{uuid}/readmit", operation_id = "readmit_host", tag = "hosts",
+    params(("uuid" = Uuid, Path, description = "The host.")),
+    request_body = WishRequest,
+    responses(
+        (status = 202, description = "The wish was recorded; an engine grants or refuses it.", body = Wish),
+        (status = 400, body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem),
+    ),
+)]
+pub(crate) async fn handler(
+    State(app): State<App>,
+    caller: Caller,
+    Path(uuid): Path<String>,
+    body: Bytes,
+) -> Result<Accepted, Failure> {
+    door::require(&caller, Verb::Operate)?;
+    let host = hosts::get(door::db(&app), input::id::<HostId>(&uuid)?).await?;
+    record(&app, &caller, WishKind::Readmit, About::Host(&host), &input::json(&body)?).await
+}

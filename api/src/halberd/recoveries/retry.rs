@@ -1,0 +1,38 @@
+//! `POST /recoveries/{id}/retry`: try the failed guests, or a stopped recovery, again.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use halberd_core::id::RecoveryId;
+use halberd_store::recoveries;
+use halberd_types::halberd::problem::Problem;
+use halberd_types::halberd::wish::{Wish, WishKind, WishRequest};
+use uuid::Uuid;
+
+use crate::app::{App, Caller};
+use crate::halberd::door::{self, Verb};
+use crate::halberd::input;
+use crate::halberd::problem::Failure;
+use crate::halberd::wishes::{Accepted, About, record};
+
+/// Try the failed guests, or a stopped recovery, again.
+#[utoipa::path(
+    post, path = "/recoveries/{id}/retry", operation_id = "retry_recovery", tag = "recoveries",
+    params(("id" = Uuid, Path, description = "The recovery.")),
+    request_body = WishRequest,
+    responses(
+        (status = 202, description = "The wish was recorded; an engine grants or refuses it.", body = Wish),
+        (status = 400, body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem),
+    ),
+)]
+pub(crate) async fn handler(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Accepted, Failure> {
+    door::require(&caller, Verb::Operate)?;
+    let recovery = recoveries::get(door::db(&app), input::id::<RecoveryId>(&id)?).await?;
+    record(&app, &caller, WishKind::Retry, About::Recovery(&recovery), &input::json(&body)?).await
+}

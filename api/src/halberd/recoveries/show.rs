@@ -1,0 +1,71 @@
+//! `GET /recoveries/{id}`: one recovery in full.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use halberd_core::id::RecoveryId;
+use halberd_store::notifications::NotificationFilter;
+use halberd_store::{Page as StorePage, audit, intents, notifications, recoveries, vmoves};
+use halberd_types::halberd::problem::Problem;
+use halberd_types::halberd::recovery::RecoveryDetail;
+use uuid::Uuid;
+
+use super::{engine_names, story, view};
+use crate::app::{App, Caller};
+use crate::halberd::door::{self, Verb};
+use crate::halberd::input;
+use crate::halberd::problem::Failure;
+
+/// One recovery: its guests' moves, its calls, its proof, what it waits for and what may be asked of it.
+#[utoipa::path(
+    get, path = "/recoveries/{id}", operation_id = "show_recovery", tag = "recoveries",
+    params(("id" = Uuid, Path, description = "The recovery.")),
+    responses(
+        (status = 200, body = RecoveryDetail),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem),
+    ),
+)]
+pub(crate) async fn handler(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RecoveryDetail>, Failure> {
+    door::require(&caller, Verb::Read)?;
+    let (db, id) = (door::db(&app), input::id::<RecoveryId>(&id)?);
+    let recovery = recoveries::get(db, id).await?;
+    let moves = vmoves::of_recovery(db, id).await?;
+    let chain = audit::of_chain(db, &id.to_string()).await?;
+    let calls = intents::of_recovery(db, id).await?;
+    let reports = reports(&app, &recovery).await?;
+    let mut summary = view::summary(&recovery, view::counts(&moves), &engine_names(db).await?);
+    let (since, changed) = story::times(&recovery, &chain);
+    summary.changed_at = Some(changed);
+    if let Some(waiting) = &mut summary.waiting {
+        waiting.since = Some(since);
+    }
+    Ok(Json(RecoveryDetail {
+        recovery_method: Some(view::method(recovery.method)),
+        notifications: reports,
+        verdict: story::verdict(&recovery, &chain),
+        proof: story::proof(&recovery, &chain),
+        moves: moves.iter().map(view::guest_move).collect(),
+        intents: calls.iter().map(|row| view::intent(row, &recovery, &moves)).collect(),
+        operator_may: view::operator_may(&recovery),
+        summary,
+    }))
+}
+
+/// The report that opened it, and those that joined it.
+async fn reports(app: &App, recovery: &halberd_core::recovery::Recovery) -> Result<Vec<Uuid>, Failure> {
+    let db = door::db(app);
+    let filter = NotificationFilter { host: Some(recovery.subject.host()), ..NotificationFilter::default() };
+    let mut reports = vec![recovery.notification.0];
+    for report in notifications::list(db, &filter, &StorePage::default()).await? {
+        if report.id != recovery.notification
+            && notifications::recovery_of(db, report.id).await? == Some(recovery.id)
+        {
+            reports.push(report.id.0);
+        }
+    }
+    Ok(reports)
+}

@@ -1,0 +1,179 @@
+//! Everything this service can do to a cloud, and everything it can ask of one. The two lists are complete.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fence::FenceReport;
+use crate::id::{HostId, InstanceId};
+use crate::instance::Guest;
+use crate::time::Mono;
+
+/// One change to the world. Each has its intent committed before it goes out (I7).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "effect")]
+pub enum Effect {
+    /// Order the machine off through its levels of devices and read it back.
+    PowerOff { host: HostId },
+    /// Forced down and disabled in one PUT (DESIGN 10.4).
+    MarkDown { host: String, reason: String },
+    /// Take a living host out of scheduling.
+    Disable { host: String, reason: String },
+    Enable { host: String },
+    /// Clear forced-down.
+    ForceUp { host: String },
+    /// Enable a reserved host, and put it into the dead host's aggregates where policy says so.
+    PrepareReserved { reserved: String, dead: String, aggregates: bool },
+    Lock { instance: InstanceId, reason: String },
+    Unlock { instance: InstanceId },
+    ResetToError { instance: InstanceId },
+    /// For a resized guest that is to be stopped (contract 3.6).
+    ResetToActive { instance: InstanceId },
+    Evacuate { instance: InstanceId, to: Option<String> },
+    Stop { instance: InstanceId },
+    Start { instance: InstanceId },
+    /// Revoke the BMC sessions recorded for a host.
+    RevokeSessions { host: HostId },
+}
+
+impl Effect {
+    /// The effect's word, as in intents and audit.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::PowerOff { .. } => "power_off",
+            Self::MarkDown { .. } => "mark_down",
+            Self::Disable { .. } => "disable",
+            Self::Enable { .. } => "enable",
+            Self::ForceUp { .. } => "force_up",
+            Self::PrepareReserved { .. } => "prepare_reserved",
+            Self::Lock { .. } => "lock",
+            Self::Unlock { .. } => "unlock",
+            Self::ResetToError { .. } => "reset_to_error",
+            Self::ResetToActive { .. } => "reset_to_active",
+            Self::Evacuate { .. } => "evacuate",
+            Self::Stop { .. } => "stop",
+            Self::Start { .. } => "start",
+            Self::RevokeSessions { .. } => "revoke_sessions",
+        }
+    }
+
+    /// The guest it acts on.
+    pub fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Lock { instance, .. }
+            | Self::Unlock { instance }
+            | Self::ResetToError { instance }
+            | Self::ResetToActive { instance }
+            | Self::Evacuate { instance, .. }
+            | Self::Stop { instance }
+            | Self::Start { instance } => Some(*instance),
+            _ => None,
+        }
+    }
+}
+
+/// How an effect ended, as far as one can know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+pub enum Done {
+    /// Accepted; what that is worth, the world must show.
+    Accepted { note: String },
+    Fenced { report: FenceReport },
+    /// A complete refusal: it was not executed.
+    Refused { status: u16, text: String },
+    /// The thing does not exist (404).
+    Gone { text: String },
+    /// Certainly not executed, worth trying again (503, connection refused).
+    NotExecuted { text: String },
+    /// Perhaps executed (500, 502, 504, reset, time-out).
+    Unknown { text: String },
+}
+
+impl Done {
+    /// The word stored with the intent.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } | Self::Fenced { .. } => "done",
+            Self::Refused { .. } => "refused",
+            Self::Gone { .. } => "gone",
+            Self::NotExecuted { .. } => "not_executed",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// One question to the world; it changes nothing and needs no intent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Query {
+    /// One power reading with identity.
+    Power { host: HostId },
+    /// Service rows before and after, migrations of the host, unfinished evacuations everywhere, all guests of the host
+    /// (DESIGN 10.4, 10.6).
+    Survey { host: String },
+    /// The dead host's evacuation records: one poll for all moves.
+    Progress { host: String },
+    /// All guests Nova places on a destination.
+    Destination { host: String },
+    /// One guest: before a repeated call, and when it left the list.
+    Guest { instance: InstanceId },
+    /// Whether the evacuate action of a guest ended in error: the one sign of a record that hangs (NOVA.md).
+    Action { instance: InstanceId },
+    /// One compute service.
+    Service { host: String },
+}
+
+/// A migration record of Nova.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    pub id: i64,
+    pub instance: InstanceId,
+    pub source: String,
+    pub dest: Option<String>,
+    pub status: String,
+    /// `evacuation`, `live-migration`, `migration`, `resize`.
+    pub kind: String,
+}
+
+impl Migration {
+    pub fn is_evacuation(&self) -> bool {
+        self.kind == "evacuation"
+    }
+    /// Arrived, as far as the record says.
+    pub fn is_done(&self) -> bool {
+        matches!(self.status.as_str(), "done" | "completed")
+    }
+    /// Ended without moving the guest.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.status.as_str(), "error" | "failed" | "cancelled")
+    }
+    /// May still start the guest on its destination.
+    pub fn is_unfinished(&self) -> bool {
+        !self.is_done() && !self.is_dead() && !matches!(self.status.as_str(), "confirmed" | "reverted")
+    }
+}
+
+/// A compute service as Nova lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    pub id: String,
+    pub host: String,
+    pub up: bool,
+    pub enabled: bool,
+    pub forced_down: bool,
+    pub disabled_reason: Option<String>,
+    /// Compared for change only, never read as a time.
+    pub updated_at: Option<String>,
+    /// False for a row of a cell that is down.
+    pub whole: bool,
+}
+
+/// The answer to [`Query::Survey`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    /// When it began: what it shows is at least this young.
+    pub at: Mono,
+    /// The host's row was whole before and after: no cell was left out in silence.
+    pub complete: bool,
+    pub guests: Vec<Guest>,
+    /// Of the host as source or destination, and unfinished evacuations of everywhere.
+    pub migrations: Vec<Migration>,
+    pub services: Vec<ServiceRow>,
+}

@@ -1,0 +1,121 @@
+//! What the owner of a recovery knows just now. Volatile: a new owner starts with none and looks again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use crate::brake::Fleet;
+use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
+use crate::evidence::{Evidence, Power, PowerReading};
+use crate::host::Host;
+use crate::id::InstanceId;
+use crate::instance::Guest;
+use crate::time::Mono;
+
+/// An effect's end that no commit has taken up yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub intent: Uuid,
+    pub effect: Effect,
+    pub done: Done,
+    pub at: Mono,
+}
+
+/// An answer to a question, or why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub at: Mono,
+    pub text: String,
+    /// How often in a row.
+    pub count: u32,
+}
+
+/// A statement of an operator that the machine is off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    pub serial: String,
+    pub actor: String,
+    pub reason: String,
+}
+
+/// Everything a step may look at besides what is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// When this owner claimed: windows that a crash interrupted start again from here.
+    pub claimed_at: Mono,
+    pub host: Option<Host>,
+    pub segment_enabled: bool,
+    pub evidence: Evidence,
+    pub fleet: Fleet,
+    /// Hosts of the segment kept in reserve or taken by this recovery.
+    pub reserved: Vec<Host>,
+    /// Names of hosts with a valid proof: their copies of a guest are dead (DESIGN 2.7).
+    pub proved_off: BTreeSet<String>,
+    pub confirmation: Option<Confirmation>,
+    /// Guests that the host's own agent says are running there now; `None`: no agent said.
+    pub domains: Option<Vec<InstanceId>>,
+
+    pub power: Option<PowerReading>,
+    pub survey: Option<Survey>,
+    /// Ids listed by the survey before the last complete one.
+    pub listed_before: Option<BTreeSet<InstanceId>>,
+    /// Newest sight of each migration record.
+    pub migrations: BTreeMap<i64, Migration>,
+    pub migrations_at: Option<Mono>,
+    /// Newest sight of a guest by itself or on a destination; `None`: Nova says it does not exist.
+    pub guests: BTreeMap<InstanceId, (Mono, Option<Guest>)>,
+    /// Evacuate actions that ended in error, with Nova's words; `None`: not in error when looked at.
+    pub actions: BTreeMap<InstanceId, (Mono, Option<String>)>,
+    pub service: Option<(Mono, Option<ServiceRow>)>,
+    pub failures: BTreeMap<Query, Failure>,
+
+    pub outcomes: Vec<Outcome>,
+    /// Effects under way, by intent.
+    pub in_flight: BTreeMap<Uuid, Effect>,
+    /// Intents found unresolved when the recovery was loaded: perhaps sent by a former owner.
+    pub inherited: Vec<crate::runner::Intent>,
+    /// Pauses after failures, per guest.
+    pub pauses: BTreeMap<InstanceId, Mono>,
+    /// When a call whose outcome is unknown was noticed, per guest.
+    pub unknown_since: BTreeMap<InstanceId, Mono>,
+    /// When each accepted evacuation was first known to this owner.
+    pub accepted_since: BTreeMap<InstanceId, Mono>,
+    /// The cloud answered "not now": one call at a time until one is taken.
+    pub breaker: bool,
+    /// When an attempt at something host-wide may be made again.
+    pub not_before: Option<Mono>,
+    /// When the present order was written, or the recovery claimed with it.
+    pub ordered_at: Option<Mono>,
+    /// When the proof was made, or the recovery claimed with it: life after it voids it.
+    pub proved_at: Option<Mono>,
+    /// When the host was marked down as far as this owner saw.
+    pub marked_at: Option<Mono>,
+}
+
+impl Facts {
+    /// An effect on this guest is under way or its end is not yet taken up.
+    pub fn is_busy(&self, instance: InstanceId) -> bool {
+        self.in_flight.values().any(|effect| effect.instance() == Some(instance))
+    }
+
+    pub fn in_flight(&self, word: &str) -> bool {
+        self.in_flight.values().any(|effect| effect.word() == word)
+    }
+
+    pub fn outcome(&self, word: &str) -> Option<&Outcome> {
+        self.outcomes.iter().find(|outcome| outcome.effect.word() == word)
+    }
+
+    /// The survey, when it began at most `age` ago.
+    pub fn fresh_survey(&self, now: Mono, age_ms: u64) -> Option<&Survey> {
+        self.survey.as_ref().filter(|survey| now.0.saturating_sub(survey.at.0) <= age_ms)
+    }
+
+    /// The power reading when it is at most `age` old and names the right machine.
+    pub fn fresh_power(&self, now: Mono, age_ms: u64) -> Option<&Power> {
+        self.power
+            .as_ref()
+            .filter(|reading| reading.identified && now.0.saturating_sub(reading.at.0) <= age_ms)
+            .map(|reading| &reading.power)
+    }
+}

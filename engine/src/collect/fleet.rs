@@ -1,0 +1,231 @@
+//! What this engine knows of every host, in memory.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use halberd_core::brake::{self, Fenced, Peer};
+use halberd_core::effect::ServiceRow;
+use halberd_core::evidence::{Evidence, Network, Power, Report};
+use halberd_core::host::{Admission, Host};
+use halberd_core::id::{BootId, HostId, InstanceId, NotificationId, SegmentId};
+use halberd_core::policy::Policy;
+use halberd_core::segment::Segment;
+use halberd_core::sight::{HostSight, Rows};
+use halberd_core::time::Mono;
+use halberd_core::verdict::Verdict;
+use halberd_types::beat::AgentKey;
+
+/// One host as this engine sees it.
+#[derive(Debug)]
+pub struct Known {
+    pub row: Host,
+    pub sight: HostSight,
+    pub key: Option<(i64, AgentKey)>,
+    pub policy: Policy,
+    /// Where its beats come from, per network: its neighbours send theirs there.
+    pub addresses: BTreeMap<Network, SocketAddr>,
+    /// Highest counter taken per boot and network: replays are dropped.
+    pub counters: BTreeMap<(BootId, Network), u64>,
+    /// Nonces given to it and when, newest last.
+    pub nonces: VecDeque<([u8; 8], Mono)>,
+    /// Maps the boot's clock to ours: the smallest (ours - theirs) seen, in ms.
+    pub offset: Option<(BootId, i64)>,
+    /// Since when it is silent, as far as a judge of silence is concerned.
+    pub silent_since: Option<Mono>,
+    /// Reports already counted as evidence.
+    pub noted: BTreeSet<NotificationId>,
+    /// Guests its agent listed as running.
+    pub domains: Option<Vec<InstanceId>>,
+    pub said: Option<Verdict>,
+    /// Probes under way or when they were last started.
+    pub probing: Probing,
+    pub fetch_orders: bool,
+}
+
+/// When each probe of a suspect host was last started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Probing {
+    pub power: Option<Mono>,
+    pub power_busy: bool,
+    pub user_land: Option<Mono>,
+    pub user_land_busy: bool,
+}
+
+/// Everything an engine knows of the fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    pub hosts: BTreeMap<HostId, Known>,
+    pub segments: BTreeMap<SegmentId, Segment>,
+    pub rows: Rows,
+    /// Whether the last service list could be read, and why not.
+    pub nova: Result<Mono, String>,
+    pub fences: Vec<Fenced>,
+    pub listening_since: Mono,
+    pub disarmed: Option<brake::Disarmed>,
+}
+
+impl Fleet {
+    pub fn new(now: Mono) -> Fleet {
+        Fleet {
+            hosts: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            rows: Rows::default(),
+            nova: Ok(now),
+            fences: Vec::new(),
+            listening_since: now,
+            disarmed: None,
+        }
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<&Known> {
+        self.hosts.values().find(|known| known.row.name == name)
+    }
+
+    /// Takes the stored rows: new hosts begin to be watched, gone ones are forgotten.
+    pub fn refresh(&mut self, hosts: Vec<Host>, policies: &BTreeMap<SegmentId, Policy>, default: &Policy, with_device: &BTreeSet<HostId>, now: Mono) {
+        let living: BTreeSet<HostId> = hosts.iter().map(|host| host.id).collect();
+        self.hosts.retain(|id, _| living.contains(id));
+        for row in hosts {
+            let policy = policies.get(&row.segment).unwrap_or(default).clone();
+            let has_device = with_device.contains(&row.id);
+            let known = self.hosts.entry(row.id).or_insert_with(|| Known::new(row.clone(), policy.clone(), now));
+            known.sight.agent = known.sight.agent || row.ever_agent;
+            known.sight.has_device = has_device;
+            if row.version >= known.row.version {
+                known.row = row;
+            }
+            known.policy = policy;
+        }
+    }
+
+    pub fn evidence(&self, host: HostId, now: Mono) -> Option<Evidence> {
+        let known = self.hosts.get(&host)?;
+        let neighbours = self.neighbours(host, now).count();
+        Some(known.sight.evidence(&self.rows, &known.row.name, u32::try_from(neighbours).unwrap_or(u32::MAX), &known.policy, now))
+    }
+
+    /// Living hosts with an agent that could speak about this one.
+    fn neighbours(&self, host: HostId, now: Mono) -> impl Iterator<Item = &Known> {
+        self.hosts.values().filter(move |known| {
+            known.row.id != host && known.sight.agent && !known.sight.is_silent(&known.policy, now) && known.row.admission == Admission::In
+        })
+    }
+
+    /// The picture that the brakes need.
+    pub fn brakes(&self, now: Mono) -> brake::Fleet {
+        let read_off = |known: &Known| {
+            known.row.proof.is_some()
+                || known.sight.power.as_ref().is_some_and(|reading| {
+                    reading.identified && reading.power == Power::Off && now.since(reading.at).as_millis() as u64 <= known.policy.power_fresh_ms
+                })
+        };
+        let peer = |known: &Known| Peer {
+            host: known.row.id,
+            domain: known.row.domain.clone(),
+            eligible: !known.row.maintenance.operator
+                && self.segments.get(&known.row.segment).is_some_and(|segment| segment.enabled),
+            silent_since: known.silent_since,
+            read_off: read_off(known),
+        };
+        let dependencies_red = match &self.nova {
+            Ok(_) => Vec::new(),
+            Err(why) => vec![format!("nova ({why})")],
+        };
+        brake::Fleet {
+            hosts: self.hosts.values().map(peer).collect(),
+            fences: self.fences.clone(),
+            listening_since: self.listening_since,
+            dependencies_red,
+            capacity: None,
+            reconcile_only: None,
+            disarmed: self.disarmed.clone(),
+            released: Vec::new(),
+        }
+    }
+
+    /// Notes who is silent and since when; the brakes count them.
+    pub fn note_silence(&mut self, now: Mono) {
+        for known in self.hosts.values_mut() {
+            let reported = !known.sight.agent && known.sight.reports.iter().any(|report| now.since(report.at).as_millis() as u64 <= known.policy.report_stale_ms);
+            let silent = known.sight.is_silent(&known.policy, now) || reported && known.row.admission == Admission::In;
+            if !silent {
+                known.silent_since = None;
+            } else if known.silent_since.is_none() {
+                known.silent_since = Some(known.sight.beats.last_any().filter(|_| known.sight.agent).unwrap_or(now));
+            }
+        }
+    }
+
+    /// A report becomes evidence once; one received before this engine listened is of unknown age and so stale.
+    pub fn note_report(&mut self, host: HostId, report: NotificationId, at: Mono, by_agent: bool) {
+        if let Some(known) = self.hosts.get_mut(&host)
+            && known.noted.insert(report)
+        {
+            known.sight.reports.push(Report { at, by_agent });
+        }
+    }
+
+    /// This engine heard nothing for a while by its own fault: silence counts from now.
+    pub fn deaf_until(&mut self, now: Mono) {
+        self.listening_since = now;
+        for known in self.hosts.values_mut() {
+            known.sight.deaf_until(now);
+        }
+    }
+
+    pub fn observe_rows(&mut self, rows: &[ServiceRow], at: Mono) {
+        self.rows.observe(rows, at);
+        self.nova = Ok(at);
+    }
+
+    /// Names of hosts whose present boot is proved off.
+    pub fn proved_off(&self) -> BTreeSet<String> {
+        self.hosts.values().filter(|known| known.row.proof.is_some()).map(|known| known.row.name.clone()).collect()
+    }
+
+    /// Hosts of a segment kept in reserve, in the order to use them.
+    pub fn reserved(&self, segment: SegmentId) -> Vec<Host> {
+        let mut hosts: Vec<Host> =
+            self.hosts.values().map(|known| &known.row).filter(|row| row.segment == segment && row.reserved).cloned().collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
+    }
+
+    pub fn fence_ordered(&mut self, host: HostId, now: Mono) {
+        let day = 24 * 3_600 * 1_000;
+        self.fences.retain(|fence| now.0.saturating_sub(fence.at.0) < day);
+        let Some(known) = self.hosts.get(&host) else { return };
+        let read_on = known.sight.power.as_ref().is_some_and(|reading| reading.power == Power::On);
+        self.fences.push(Fenced { host, at: now, read_on, agent_evidence: known.sight.agent, in_flight: true });
+    }
+
+    pub fn fence_ended(&mut self, host: HostId) {
+        for fence in self.fences.iter_mut().filter(|fence| fence.host == host) {
+            fence.in_flight = false;
+        }
+    }
+}
+
+impl Known {
+    fn new(row: Host, policy: Policy, now: Mono) -> Known {
+        let mut sight = HostSight::new(now);
+        sight.agent = row.ever_agent;
+        sight.beats.boot = row.boot;
+        Known {
+            row,
+            sight,
+            key: None,
+            policy,
+            addresses: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            nonces: VecDeque::new(),
+            offset: None,
+            silent_since: None,
+            noted: BTreeSet::new(),
+            domains: None,
+            said: None,
+            probing: Probing::default(),
+            fetch_orders: false,
+        }
+    }
+}

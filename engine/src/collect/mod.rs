@@ -1,0 +1,8 @@
+//! Seeing: beats, Nova's rows, power readings, answers of user land, and what follows from them for each host.
+//!
+//! Everything seen lives in memory ([`fleet::Fleet`]); only transitions are stored (DESIGN 3).
+
+pub mod fleet;
+pub mod listener;
+pub mod probe;
+pub mod watch;

@@ -1,0 +1,177 @@
+//! Turning what was reported, seen or wished for into recoveries. A notification is a claim: it opens a recovery in Confirming,
+//! and what is believed is decided there (DESIGN 2.1).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use halberd_core::audit::Entry;
+use halberd_core::event::{Event, EventKind};
+use halberd_core::host::Host;
+use halberd_core::id::{EventId, HostId, NotificationId, RecoveryId};
+use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
+use halberd_core::policy::Policy;
+use halberd_core::recovery::host::HostRecovery;
+use halberd_core::recovery::instance::{InstanceRecovery, InstanceState};
+use halberd_core::recovery::process::{ProcessRecovery, ProcessState};
+use halberd_core::recovery::{Body, Recovery, Subject, WORKFLOW_VERSION};
+use halberd_core::segment::Segment;
+use halberd_core::time::Mono;
+use halberd_core::verdict::Judgement;
+use halberd_store::recoveries::{Opened, Opening};
+use halberd_store::{Db, hosts, notifications, recoveries, segments, unit};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::clock;
+use crate::shared::Shared;
+
+/// No more reports are taken up in one round; the rest waits for the next, a quarter of a second later.
+const ROUND: u32 = 100;
+
+/// Takes up every report that nobody has looked at. `first` is this engine's first round: those reports are of unknown age.
+pub async fn take_reports(shared: &Arc<Shared>, first: bool) -> halberd_store::Result<()> {
+    for report in notifications::list_new(&shared.db, ROUND).await? {
+        let report = report.value;
+        let at = if first { clock::LONG_AGO } else { clock::mono() };
+        if let Err(error) = take_report(shared, &report, at).await {
+            if error.is_unavailable() {
+                return Err(error);
+            }
+            tracing::error!(notification = %report.id, %error, "the report could not be taken up; it is tried again");
+        }
+    }
+    Ok(())
+}
+
+async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halberd_store::Result<()> {
+    let segment = segments::get(&shared.db, report.segment).await?.value;
+    let host = hosts::get(&shared.db, report.host).await?.value;
+    if !segment.enabled {
+        return settle(&shared.db, report, NotificationStatus::Ignored, "the segment is disabled").await;
+    }
+    let subject = match report.claim() {
+        Claim::Nothing(why) => return settle(&shared.db, report, NotificationStatus::Ignored, why).await,
+        Claim::HostUp => return settle(&shared.db, report, NotificationStatus::Finished, "noted").await,
+        Claim::ProcessUp { name } => {
+            return settle(&shared.db, report, NotificationStatus::Finished, &format!("{name} runs again")).await;
+        }
+        Claim::HostDown => {
+            shared.fleet().note_report(host.id, report.id, at, report.origin == Origin::Agent);
+            Subject::Host { host: host.id }
+        }
+        Claim::GuestDown { instance } => match instance.parse() {
+            Ok(instance) => Subject::Guest { instance, host: host.id },
+            Err(_) => return settle(&shared.db, report, NotificationStatus::Failed, "instance_uuid is no uuid").await,
+        },
+        Claim::ProcessDown { name } => Subject::Process { host: host.id, name },
+    };
+    let recovery = new_recovery(shared, report.id, &segment, &host, subject);
+    let text = format!("{} reported by {}", recovery.subject.kind(), report.origin);
+    open(shared, &recovery, None, &text, json!({"payload": report.payload, "origin": report.origin})).await
+}
+
+async fn settle(db: &Db, report: &Notification, status: NotificationStatus, message: &str) -> halberd_store::Result<()> {
+    let now = clock::stamp();
+    unit!(db, |tx| notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ()))
+}
+
+/// Opens a host's recovery because this engine's own judgement says *failed*. Its report is written with it.
+pub async fn open_by_verdict(shared: &Shared, host: HostId, judgement: &Judgement) {
+    let known = {
+        let fleet = shared.fleet();
+        fleet.hosts.get(&host).and_then(|known| {
+            let segment = fleet.segments.get(&known.row.segment)?;
+            let fit = segment.enabled && !known.row.maintenance.operator;
+            fit.then(|| (known.row.clone(), segment.clone()))
+        })
+    };
+    let Some((row, segment)) = known else { return };
+    let subject = Subject::Host { host };
+    if !matches!(recoveries::open_for(&shared.db, &subject).await, Ok(None)) {
+        return;
+    }
+    let words = [("event", "STOPPED"), ("host_status", "NORMAL"), ("cluster_status", "OFFLINE")];
+    let report = Notification {
+        id: NotificationId(Uuid::new_v4()),
+        kind: NotificationType::ComputeHost,
+        host,
+        segment: segment.id,
+        generated_at: clock::stamp(),
+        payload: words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+        origin: Origin::Engine,
+        status: NotificationStatus::Running,
+        message: None,
+    };
+    let recovery = new_recovery(shared, report.id, &segment, &row, subject);
+    let reasons = judgement.reasons.join("; ");
+    let detail = json!({"verdict": judgement.verdict, "reasons": judgement.reasons, "exhibits": judgement.exhibits});
+    if let Err(error) = open(shared, &recovery, Some(&report), &reasons, detail).await {
+        tracing::error!(host = row.name, %error, "the recovery could not be opened; it is tried again");
+    }
+}
+
+fn new_recovery(shared: &Shared, notification: NotificationId, segment: &Segment, host: &Host, subject: Subject) -> Recovery {
+    let policy: Policy =
+        shared.fleet().hosts.get(&host.id).map_or_else(|| shared.policy.clone(), |known| known.policy.clone());
+    let body = match &subject {
+        Subject::Guest { .. } => Body::Instance(InstanceRecovery { state: InstanceState::Confirming }),
+        Subject::Process { .. } => Body::Process(ProcessRecovery { state: ProcessState::Confirming }),
+        Subject::Host { .. } | Subject::Return { .. } => Body::Host(HostRecovery::new()),
+    };
+    Recovery {
+        id: RecoveryId(Uuid::new_v4()),
+        notification,
+        segment: segment.id,
+        subject,
+        host_name: host.name.clone(),
+        method: segment.recovery_method,
+        policy,
+        body,
+        reason: "opened".into(),
+        workflow_version: WORKFLOW_VERSION,
+        owner: None,
+        epoch: 0,
+        version: 0,
+        opened_at: clock::stamp(),
+        closed_at: None,
+    }
+}
+
+/// Opens a recovery and claims it in the same transaction: the opener goes on with what it has just seen.
+async fn open(
+    shared: &Shared,
+    recovery: &Recovery,
+    report: Option<&Notification>,
+    text: &str,
+    detail: serde_json::Value,
+) -> halberd_store::Result<()> {
+    let now = clock::stamp();
+    let subject = format!("{}/{}", recovery.subject.kind(), recovery.host_name);
+    let entry = Entry::new("recovery_opened", format!("recovery of {subject} opened: {text}"), detail.clone());
+    let event = Event {
+        id: EventId(Uuid::new_v4()),
+        kind: EventKind::RecoveryOpened,
+        recovery: Some(recovery.id),
+        subject,
+        data: json!({
+            "recovery": recovery.id, "notification": recovery.notification, "host": recovery.host_name, "text": text,
+            "detail": detail,
+        }),
+    };
+    let opened = unit!(&shared.db, |tx| {
+        let opening = Opening {
+            recovery,
+            report,
+            audit: std::slice::from_ref(&entry),
+            events: std::slice::from_ref(&event),
+            webhooks: &shared.webhooks,
+        };
+        recoveries::open(tx, &opening, now).await
+    })?;
+    match opened {
+        Opened::New(_) => tracing::warn!(recovery = %recovery.id, host = recovery.host_name, kind = recovery.subject.kind(), text, "recovery opened"),
+        Opened::AlreadyOpen(id) => tracing::info!(recovery = %id, host = recovery.host_name, "the report joins the open recovery"),
+    }
+    shared.nudge.notify_waiters();
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! Interpreting one runner: its ops on the database and the ports, what is seen into its facts. Nothing is decided here.
+
+use std::sync::Arc;
+
+use halberd_core::effect::{Done, Effect, Query};
+use halberd_core::id::HostId;
+use halberd_core::recovery::Subject;
+use halberd_core::runner::{Commit, Op, Reply, Runner, Sight};
+use halberd_store::{Error, commit, hosts, recoveries, unit};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use uuid::Uuid;
+
+use super::Owned;
+use crate::clock;
+use crate::ports::Order;
+use crate::shared::Shared;
+
+/// Drives a recovery until it is closed, lost, or the engine stops.
+pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::RecoveryId {
+    let id = owned.recovery.id;
+    let epoch = owned.recovery.epoch;
+    note_report_again(&shared, &owned);
+    let seed = u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk::<8>().expect("a uuid has sixteen bytes"));
+    let mut runner = Runner::new(owned.recovery, owned.vmoves, owned.inherited, seed, clock::mono());
+    let (replies, mut inbox) = unbounded_channel();
+    loop {
+        if let Err(error) = surround(&shared, &mut runner).await {
+            tracing::warn!(recovery = %id, %error, "the host's row could not be read");
+        }
+        for op in runner.poll(clock::mono(), clock::stamp()) {
+            start(&shared, &runner, op, &replies);
+        }
+        if runner.is_over() {
+            break;
+        }
+        let changed = shared.changed.notified();
+        tokio::select! {
+            Some(reply) = inbox.recv() => {
+                runner.reply(reply, clock::mono());
+                while let Ok(reply) = inbox.try_recv() {
+                    runner.reply(reply, clock::mono());
+                }
+            }
+            () = tokio::time::sleep_until(clock::until(runner.wake_at())) => {}
+            () = changed => {}
+            () = shared.stop.cancelled() => {
+                settle(&mut runner, &mut inbox).await;
+                break;
+            }
+        }
+    }
+    if runner.is_lost() {
+        tracing::warn!(recovery = %id, epoch, "another engine drives this recovery now");
+    } else if runner.is_over() {
+        shared.wishes.forget(runner.recovery().subject.host());
+        tracing::info!(recovery = %id, state = %runner.recovery().word(), reason = runner.recovery().reason, "recovery closed");
+        shared.nudge.notify_waiters();
+    } else {
+        let given = unit!(&shared.db, |tx| recoveries::release(tx, id, epoch, shared.engine, clock::stamp()).await);
+        tracing::info!(recovery = %id, given = given.unwrap_or(false), "recovery given back");
+    }
+    id
+}
+
+/// At a graceful stop, answers that are about to come are waited for a moment; what is cut off is looked up by the next owner.
+async fn settle(runner: &mut Runner, inbox: &mut tokio::sync::mpsc::UnboundedReceiver<Reply>) {
+    let grace = tokio::time::sleep(std::time::Duration::from_millis(800));
+    tokio::pin!(grace);
+    while runner.awaits_commit() {
+        tokio::select! {
+            Some(reply) = inbox.recv() => runner.reply(reply, clock::mono()),
+            () = &mut grace => return,
+        }
+    }
+}
+
+/// The report behind a recovery found at a claim: one of before this engine's time is of unknown age, so it is stale.
+fn note_report_again(shared: &Shared, owned: &Owned) {
+    if let Subject::Host { host } = owned.recovery.subject {
+        let at = if owned.fresh { clock::mono() } else { clock::LONG_AGO };
+        let mut fleet = shared.fleet();
+        let agentless = fleet.hosts.get(&host).is_some_and(|known| !known.sight.agent);
+        if agentless {
+            fleet.note_report(host, owned.recovery.notification, at, false);
+        }
+    }
+}
+
+/// Brings the outer world's part of the facts up to date.
+async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result<()> {
+    let host = runner.recovery().subject.host();
+    let row = hosts::get(&shared.db, host).await?.value;
+    let now = clock::mono();
+    let wishes = crate::wishes::for_host(shared, host);
+    let mut fleet = shared.fleet();
+    if let Some(known) = fleet.hosts.get_mut(&host)
+        && row.version >= known.row.version
+    {
+        known.row = row.clone();
+    }
+    let segment = runner.recovery().segment;
+    let facts = &mut runner.facts;
+    if let Some(evidence) = fleet.evidence(host, now) {
+        let newer = evidence.power.as_ref().filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at));
+        if let Some(reading) = newer {
+            facts.power = Some(reading.clone());
+        }
+        facts.evidence = evidence;
+        facts.evidence.power = facts.power.clone();
+    }
+    facts.fleet = fleet.brakes(now);
+    facts.fleet.released = wishes.released;
+    facts.confirmation = wishes.confirmation;
+    facts.reserved = fleet.reserved(segment);
+    facts.proved_off = fleet.proved_off();
+    facts.segment_enabled = fleet.segments.get(&segment).is_none_or(|segment| segment.enabled);
+    facts.domains = fleet.hosts.get(&host).and_then(|known| known.domains.clone());
+    facts.host = Some(row);
+    Ok(())
+}
+
+fn start(shared: &Arc<Shared>, runner: &Runner, op: Op, replies: &UnboundedSender<Reply>) {
+    let shared = shared.clone();
+    let replies = replies.clone();
+    let recovery = runner.recovery().id;
+    let host = runner.recovery().subject.host();
+    let name = runner.recovery().host_name.clone();
+    tokio::spawn(async move {
+        let reply = match op {
+            Op::Commit(content) => save(&shared, &content).await,
+            Op::ReadBack(nonce) => Reply::ReadBack(commit::was_applied(&shared.db, recovery, nonce).await.ok()),
+            Op::Effect { intent, epoch, effect } => {
+                let order = Order { recovery, engine: shared.engine, epoch };
+                Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect).await }
+            }
+            Op::Ask(query) => {
+                let sight = ask(&shared, host, &query).await;
+                Reply::Answer { query, sight }
+            }
+        };
+        let _ = replies.send(reply);
+    });
+}
+
+async fn save(shared: &Shared, content: &Commit) -> Reply {
+    if !shared.may_act(clock::mono()) {
+        return Reply::Unavailable("this engine's lease is not renewed".into());
+    }
+    let began = clock::mono();
+    let reply = match commit::apply(&shared.db, content, &shared.webhooks, clock::stamp()).await {
+        Ok(version) => Reply::Committed(version),
+        Err(Error::Lost(_)) => Reply::Lost,
+        Err(Error::Ambiguous(_)) => Reply::Ambiguous,
+        Err(error @ (Error::Condition { .. } | Error::IntentOpen { .. })) => {
+            tracing::warn!(recovery = %content.recovery.id, %error, "a transition does not fit any more; decided afresh");
+            Reply::Conflict(error.to_string())
+        }
+        Err(error) => {
+            tracing::warn!(recovery = %content.recovery.id, %error, "a transition could not be stored; tried again");
+            Reply::Unavailable(error.to_string())
+        }
+    };
+    metrics::histogram!("halberd_commit_seconds").record(clock::mono().since(began).as_secs_f64());
+    if matches!(reply, Reply::Committed(_)) && !content.hosts.is_empty() {
+        refresh_rows(shared, content).await;
+    }
+    reply
+}
+
+/// Host rows that a commit changed are seen at once by everybody in this engine.
+async fn refresh_rows(shared: &Shared, content: &Commit) {
+    for (host, _) in &content.hosts {
+        if let Ok(row) = hosts::get(&shared.db, *host).await
+            && let Some(known) = shared.fleet().hosts.get_mut(host)
+        {
+            known.row = row.value;
+        }
+    }
+    shared.changed.notify_waiters();
+}
+
+async fn perform(shared: &Shared, host_name: &str, intent: Uuid, order: Order, effect: &Effect) -> Done {
+    if !shared.may_act(clock::mono()) {
+        return Done::NotExecuted { text: "this engine's lease is not renewed".into() };
+    }
+    metrics::counter!("halberd_effects_total", "effect" => effect.word()).increment(1);
+    match effect {
+        Effect::PowerOff { host } => {
+            shared.fleet().fence_ordered(*host, clock::mono());
+            let done = shared.power.off(*host, order).await;
+            shared.fleet().fence_ended(*host);
+            match done {
+                Ok(report) => Done::Fenced { report },
+                Err(text) => Done::NotExecuted { text },
+            }
+        }
+        Effect::RevokeSessions { host } => match shared.power.revoke(*host).await {
+            Ok(count) => Done::Accepted { note: format!("{count} sessions") },
+            Err(text) => Done::NotExecuted { text },
+        },
+        effect => {
+            let Some(cloud) = &shared.cloud else {
+                return Done::NotExecuted { text: "no [openstack] section is configured".into() };
+            };
+            if let Effect::MarkDown { host, .. } | Effect::Disable { host, .. } | Effect::Enable { host } | Effect::ForceUp { host } = effect {
+                shared.fleet().rows.touch(host);
+            }
+            let done = cloud.perform(effect, intent).await;
+            if !matches!(done, Done::Accepted { .. }) {
+                tracing::info!(host = host_name, effect = effect.word(), ?done, "a call was not accepted");
+            }
+            done
+        }
+    }
+}
+
+async fn ask(shared: &Shared, host: HostId, query: &Query) -> Result<Sight, String> {
+    if let Query::Power { .. } = query {
+        let reading = shared.power.read(host).await?;
+        if let Some(known) = shared.fleet().hosts.get_mut(&host) {
+            known.sight.power = Some(reading.clone());
+        }
+        return Ok(Sight::Power(reading));
+    }
+    let cloud = shared.cloud.as_ref().ok_or("no [openstack] section is configured")?;
+    cloud.ask(query).await
+}

@@ -1,0 +1,130 @@
+//! Owning recoveries: claims what is free or whose owner stopped, and drives each on a task of its own.
+
+pub mod drive;
+pub mod lease;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use halberd_core::id::{EngineId, RecoveryId};
+use halberd_core::lease::Observed;
+use halberd_core::policy::Policy;
+use halberd_store::recoveries::Holder;
+use halberd_store::{engines, intents, recoveries, vmoves, unit};
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::intake;
+use crate::shared::Shared;
+
+/// How often reports, wishes and holders are polled without a nudge (DESIGN 10.8).
+const POLL: Duration = Duration::from_millis(250);
+
+/// Polls until the engine stops; then every driver ends and gives its recovery back.
+pub async fn run(shared: Arc<Shared>) {
+    let mut drivers: JoinSet<RecoveryId> = JoinSet::new();
+    let mut driven: BTreeMap<RecoveryId, tokio::task::AbortHandle> = BTreeMap::new();
+    let mut others: BTreeMap<EngineId, Observed> = BTreeMap::new();
+    let mut first = true;
+    while !shared.stop.is_cancelled() {
+        while let Some(ended) = drivers.try_join_next() {
+            if let Ok(id) = ended {
+                driven.remove(&id);
+            }
+        }
+        driven.retain(|_, handle| !handle.is_finished());
+        let now = clock::mono();
+        if shared.may_act(now) {
+            match round(&shared, first, &mut others, &driven).await {
+                Ok(claimed) => {
+                    first = false;
+                    for owned in claimed {
+                        let id = owned.recovery.id;
+                        let handle = drivers.spawn(drive::drive(shared.clone(), owned));
+                        driven.insert(id, handle);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the database could not be polled; tried again"),
+            }
+        }
+        metrics::gauge!("halberd_recoveries_driven").set(driven.len() as f64);
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = shared.nudge.notified() => {}
+            () = shared.stop.cancelled() => {}
+        }
+    }
+    while drivers.join_next().await.is_some() {}
+}
+
+/// A recovery that is ours now, with what its former owner left.
+#[derive(Debug)]
+pub struct Owned {
+    pub recovery: halberd_core::recovery::Recovery,
+    pub vmoves: Vec<halberd_core::recovery::Vmove>,
+    pub inherited: Vec<halberd_core::runner::Intent>,
+    /// Nobody owned it before: what this engine has just seen of the report is its own.
+    pub fresh: bool,
+}
+
+async fn round(
+    shared: &Arc<Shared>,
+    first: bool,
+    others: &mut BTreeMap<EngineId, Observed>,
+    driven: &BTreeMap<RecoveryId, tokio::task::AbortHandle>,
+) -> halberd_store::Result<Vec<Owned>> {
+    intake::take_reports(shared, first).await?;
+    crate::wishes::take_wishes(shared).await?;
+    observe(shared, others).await?;
+    let mut claimed = Vec::new();
+    for holder in recoveries::holders(&shared.db).await? {
+        if !driven.contains_key(&holder.id) && free(shared, others, &holder) {
+            claimed.extend(claim(shared, &holder).await?);
+        }
+    }
+    Ok(claimed)
+}
+
+/// Watches the lease counters of the other engines on this engine's own clock.
+async fn observe(shared: &Shared, others: &mut BTreeMap<EngineId, Observed>) -> halberd_store::Result<()> {
+    let rows = engines::list(&shared.db).await?;
+    others.retain(|id, _| rows.iter().any(|row| row.id == *id));
+    for row in rows.iter().filter(|row| row.id != shared.engine) {
+        let now = clock::mono();
+        let stopped = row.stopped_at.is_some();
+        let owner = (!stopped).then_some(row.id);
+        others
+            .entry(row.id)
+            .and_modify(|seen| {
+                seen.observe(owner, 0, row.counter, now);
+            })
+            .or_insert_with(|| Observed::new(owner, 0, row.counter, now));
+    }
+    Ok(())
+}
+
+/// Whether a recovery may be claimed: nobody's, this engine's own from a run of before (it is not driven), that of an engine which
+/// stopped or whose lease lapsed, or of one whose row is gone. With the exclusive lock beside the file no other engine lives.
+fn free(shared: &Shared, others: &BTreeMap<EngineId, Observed>, holder: &Holder) -> bool {
+    let Some(owner) = holder.owner else { return true };
+    if owner == shared.engine || shared.db.holds_exclusive_lock() {
+        return true;
+    }
+    match others.get(&owner) {
+        Some(seen) => seen.owner.is_none() || seen.lapsed(Policy::ms(shared.policy.lease_ms)),
+        None => true,
+    }
+}
+
+async fn claim(shared: &Shared, holder: &Holder) -> halberd_store::Result<Option<Owned>> {
+    let now = clock::stamp();
+    let taken = unit!(&shared.db, |tx| {
+        recoveries::claim(tx, holder.id, holder.epoch, holder.owner, shared.engine, now).await
+    })?;
+    let Some(recovery) = taken else { return Ok(None) };
+    let vmoves = vmoves::of_recovery(&shared.db, recovery.id).await?;
+    let inherited = intents::open_of_recovery(&shared.db, recovery.id).await?.into_iter().map(|row| row.intent).collect();
+    tracing::info!(recovery = %recovery.id, host = recovery.host_name, epoch = recovery.epoch, former = ?holder.owner, "recovery claimed");
+    Ok(Some(Owned { recovery, vmoves, inherited, fresh: holder.owner.is_none() && holder.epoch == 0 }))
+}

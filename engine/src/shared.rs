@@ -1,0 +1,97 @@
+//! What the tasks of one engine share.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use halberd_core::id::EngineId;
+use halberd_core::lease::Hold;
+use halberd_core::policy::Policy;
+use halberd_core::time::Mono;
+use halberd_store::Db;
+use halberd_store::seal::Sealer;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::collect::fleet::Fleet;
+use crate::config::EngineConfig;
+use crate::ports::{Cloud, Power};
+use crate::wishes::Kept;
+
+/// One engine.
+#[derive(Debug)]
+pub struct Shared {
+    pub engine: EngineId,
+    pub name: String,
+    pub db: Db,
+    pub sealer: Sealer,
+    pub config: EngineConfig,
+    pub policy: Policy,
+    /// `None`: no `[openstack]` section; everything waits with that reason.
+    pub cloud: Option<Arc<dyn Cloud>>,
+    pub power: Arc<dyn Power>,
+    /// Names of the configured webhooks: each event gets a delivery for each.
+    pub webhooks: Vec<String>,
+    /// The API wrote something an engine should see; a hint, timers find it too.
+    pub nudge: Arc<Notify>,
+    /// Something was seen or committed that a driver may wait for.
+    pub changed: Notify,
+    pub stop: CancellationToken,
+    pub wishes: Kept,
+    fleet: Mutex<Fleet>,
+    hold: Mutex<Option<Hold>>,
+}
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub name: String,
+    pub db: Db,
+    pub sealer: Sealer,
+    pub config: EngineConfig,
+    pub policy: Policy,
+    pub cloud: Option<Arc<dyn Cloud>>,
+    pub power: Arc<dyn Power>,
+    pub webhooks: Vec<String>,
+    pub nudge: Arc<Notify>,
+}
+
+impl Shared {
+    pub fn new(parts: Parts, engine: EngineId, now: Mono) -> Shared {
+        Shared {
+            engine,
+            name: parts.name,
+            db: parts.db,
+            sealer: parts.sealer,
+            config: parts.config,
+            policy: parts.policy,
+            cloud: parts.cloud,
+            power: parts.power,
+            webhooks: parts.webhooks,
+            nudge: parts.nudge,
+            changed: Notify::new(),
+            stop: CancellationToken::new(),
+            wishes: Kept::default(),
+            fleet: Mutex::new(Fleet::new(now)),
+            hold: Mutex::new(None),
+        }
+    }
+
+    /// The fleet's memory. Held for moments only, never across an await.
+    pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The lease, as far as this engine may rely on it.
+    pub fn may_act(&self, now: Mono) -> bool {
+        let hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        hold.as_ref().is_some_and(|hold| hold.may_act(now))
+    }
+
+    pub fn set_hold(&self, change: impl FnOnce(&mut Option<Hold>)) {
+        change(&mut self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    pub fn renew_due(&self, now: Mono) -> bool {
+        let hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        hold.as_ref().is_none_or(|hold| hold.renew_due(now))
+    }
+}

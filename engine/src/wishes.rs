@@ -1,0 +1,134 @@
+//! What operators wished for (DESIGN 10.8): done, kept for the recovery it is meant for, or refused with the reason.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use halberd_core::brake::Gate;
+use halberd_core::facts::Confirmation;
+use halberd_core::id::HostId;
+use halberd_core::recovery::host::HostState;
+use halberd_core::recovery::{Body, Recovery, Subject};
+use halberd_store::wishes::{self, WishRow};
+use halberd_store::{recoveries, unit};
+use serde_json::json;
+
+use crate::clock;
+use crate::shared::Shared;
+
+/// No more wishes are taken up in one round.
+const ROUND: u32 = 50;
+
+/// Wishes that a host's open recovery takes up.
+#[derive(Clone, Debug, Default)]
+pub struct HostWishes {
+    pub released: Vec<Gate>,
+    pub confirmation: Option<Confirmation>,
+}
+
+/// Wishes by host, in memory: an operator's word is given again after a restart rather than acted on unseen.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<BTreeMap<HostId, HostWishes>>);
+
+impl Kept {
+    fn change(&self, host: HostId, change: impl FnOnce(&mut HostWishes)) {
+        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default());
+    }
+
+    fn get(&self, host: HostId) -> HostWishes {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&host).cloned().unwrap_or_default()
+    }
+
+    /// Forgets what was wished once the recovery it was meant for is over.
+    pub fn forget(&self, host: HostId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+    }
+}
+
+/// What is kept for a host's recovery.
+pub fn for_host(shared: &Shared, host: HostId) -> HostWishes {
+    shared.wishes.get(host)
+}
+
+/// Takes up every wish that nobody has taken.
+pub async fn take_wishes(shared: &Arc<Shared>) -> halberd_store::Result<()> {
+    for row in wishes::poll(&shared.db, ROUND).await? {
+        if row.taken_by == Some(shared.engine) {
+            continue;
+        }
+        let taken = unit!(&shared.db, |tx| wishes::take(tx, row.wish.id, row.taken_by, shared.engine).await)?;
+        if !taken {
+            continue;
+        }
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let answer = grant(&shared, &row).await;
+            let (succeeded, text) = match &answer {
+                Ok(text) => (true, text.clone()),
+                Err(text) => (false, text.clone()),
+            };
+            tracing::info!(wish = %row.wish.id, kind = row.wish.kind, actor = row.wish.actor, succeeded, text, "wish answered");
+            let done = unit!(&shared.db, |tx| {
+                wishes::done(tx, row.wish.id, succeeded, &json!({"answer": text}), clock::stamp()).await
+            });
+            if let Err(error) = done {
+                tracing::warn!(wish = %row.wish.id, %error, "the answer to a wish could not be stored");
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
+    let wish = &row.wish;
+    let id = wish.subject.rsplit('/').next().unwrap_or(&wish.subject);
+    match wish.kind.as_str() {
+        "check_devices" => {
+            let host = host_of(shared, id)?;
+            shared.power.check(host).await.map(|findings| findings.join("; "))
+        }
+        "confirm_fenced" => {
+            let host = host_of(shared, id)?;
+            let serial = wish.body.get("serial").and_then(|serial| serial.as_str()).unwrap_or_default().to_owned();
+            open_recovery(shared, host).await?;
+            let confirmation = Confirmation { serial, actor: wish.actor.clone(), reason: wish.reason.clone() };
+            shared.wishes.change(host, |kept| kept.confirmation = Some(confirmation));
+            shared.changed.notify_waiters();
+            Ok("the statement was handed to the open recovery, which compares the serial".into())
+        }
+        "release" => {
+            let recovery = recovery_of(shared, id).await?;
+            let gate = match &recovery.body {
+                Body::Host(body) => match &body.state {
+                    HostState::Held { gate } => gate.parse::<Gate>().map_err(|error| error.to_string())?,
+                    _ => return Err("the recovery is not held".into()),
+                },
+                _ => return Err("only a host's recovery can be held".into()),
+            };
+            if !gate.is_releasable() {
+                return Err(format!("{gate} cannot be released: mend its cause"));
+            }
+            shared.wishes.change(recovery.subject.host(), |kept| kept.released.push(gate));
+            shared.changed.notify_waiters();
+            Ok(format!("{gate} is released for {}", recovery.host_name))
+        }
+        other => Err(format!("this version of the engine does not take the wish '{other}'")),
+    }
+}
+
+fn host_of(shared: &Shared, id: &str) -> Result<HostId, String> {
+    let host: HostId = id.parse().map_err(|_| format!("'{id}' is no host id"))?;
+    shared.fleet().hosts.contains_key(&host).then_some(host).ok_or_else(|| format!("host {host} could not be found"))
+}
+
+async fn open_recovery(shared: &Shared, host: HostId) -> Result<Recovery, String> {
+    let open = recoveries::open_for(&shared.db, &Subject::Host { host }).await.map_err(|error| error.to_string())?;
+    open.ok_or_else(|| "no recovery of this host is open: there is nothing to confirm".into())
+}
+
+async fn recovery_of(shared: &Shared, id: &str) -> Result<Recovery, String> {
+    if let Ok(host) = host_of(shared, id) {
+        return open_recovery(shared, host).await;
+    }
+    let id = id.parse().map_err(|_| format!("'{id}' is no recovery id"))?;
+    recoveries::get(&shared.db, id).await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,230 @@
+//! Audit records, hash-chained: one chain per recovery (its id) and one per process for the rest (DESIGN 10.12).
+//!
+//! The head of each chain is a row of its own, moved by compare-and-swap; a checkpoint, itself a chain, lists all heads each
+//! minute. So a flipped byte, a missing record, a cut tail and a lost chain are found and the first bad record is named (S16).
+
+use std::collections::BTreeMap;
+
+use halberd_core::audit::{Broken, Entry, GENESIS, Link, hash, verify as verify_chain};
+use halberd_core::id::{EngineId, RecoveryId};
+use halberd_core::time::Stamp;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::transaction::{Read, Tx, all, first};
+use crate::value::{Row, args};
+
+/// The chain of checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+const COLUMNS: &[&str] =
+    &["chain", "sequence", "before_hash", "at", "epoch", "what", "text", "detail", "hash"];
+
+/// The chain of an engine's records that belong to no recovery.
+pub fn engine_chain(engine: EngineId) -> String {
+    format!("engine:{engine}")
+}
+
+/// The chain of an API process.
+pub fn api_chain(process: uuid::Uuid) -> String {
+    format!("api:{process}")
+}
+
+/// Appends entries to a chain, inside the transaction of what they tell of.
+pub async fn append(tx: &mut Tx, chain: &str, epoch: i64, entries: &[Entry], now: Stamp) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let head = first(&mut &mut *tx, "SELECT * FROM audit_heads WHERE chain = ?", args![chain]).await?;
+    let (start, mut before) = match &head {
+        Some(row) => {
+            let row = row.of("audit_heads", "chain");
+            (row.int("sequence")?, row.string("hash")?)
+        }
+        None => (0, GENESIS.to_owned()),
+    };
+    let mut rows = Vec::with_capacity(entries.len());
+    let mut sequence = start;
+    for entry in entries {
+        sequence += 1;
+        let link = Link { sequence, before, at: now.0, epoch, entry: settled(entry) };
+        let hashed = hash(chain, &link);
+        let Link { before: previous, entry, .. } = link;
+        rows.push(args![
+            chain,
+            sequence,
+            previous,
+            now,
+            epoch,
+            entry.what,
+            entry.text,
+            entry.detail.to_string(),
+            &hashed
+        ]);
+        before = hashed;
+    }
+    tx.insert_rows("audit", COLUMNS, rows).await.map_err(Error::raced)?;
+    move_head(tx, chain, head.is_some().then_some(start), sequence, &before).await
+}
+
+async fn move_head(tx: &mut Tx, chain: &str, from: Option<i64>, sequence: i64, hash: &str) -> Result<()> {
+    match from {
+        Some(seen) => {
+            let sql = "UPDATE audit_heads SET sequence = ?, hash = ? WHERE chain = ? AND sequence = ?";
+            if tx.exec(sql, args![sequence, hash, chain, seen]).await? != 1 {
+                return Err(Error::Conflict { attempts: 1, source: None });
+            }
+        }
+        None => {
+            let sql = "INSERT INTO audit_heads (chain, sequence, hash) VALUES (?, ?, ?)";
+            tx.exec(sql, args![chain, sequence, hash]).await.map_err(Error::raced)?;
+        }
+    }
+    Ok(())
+}
+
+/// A detail whose text reads back to the same text: some decimal numbers change once when they go through text.
+fn settled(entry: &Entry) -> Entry {
+    let mut detail = entry.detail.clone();
+    for _ in 0..3 {
+        let again: Value = serde_json::from_str(&detail.to_string()).unwrap_or(Value::Null);
+        if again == detail {
+            break;
+        }
+        detail = again;
+    }
+    Entry { detail, ..entry.clone() }
+}
+
+/// The records of a chain, oldest first, each with its stored hash.
+pub async fn of_chain(mut on: impl Read, chain: &str) -> Result<Vec<(Link, String)>> {
+    let rows = all(&mut on, "SELECT * FROM audit WHERE chain = ? ORDER BY sequence", args![chain]).await?;
+    rows.iter().map(|row| read(chain, row)).collect()
+}
+
+/// The records of a recovery, oldest first.
+pub async fn of_recovery(on: impl Read, recovery: RecoveryId) -> Result<Vec<Link>> {
+    Ok(of_chain(on, &recovery.to_string()).await?.into_iter().map(|(link, _)| link).collect())
+}
+
+/// Writes a checkpoint: the heads of all chains. `false`: nothing happened since the last.
+pub async fn checkpoint(tx: &mut Tx, now: Stamp) -> Result<bool> {
+    let heads = heads(&mut *tx).await?;
+    let listed: BTreeMap<&String, &(i64, String)> =
+        heads.iter().filter(|(chain, _)| *chain != CHECKPOINTS).collect();
+    let detail = serde_json::to_value(&listed).unwrap_or(Value::Null);
+    let last = first(
+        &mut &mut *tx,
+        "SELECT * FROM audit WHERE chain = ? ORDER BY sequence DESC LIMIT 1",
+        args![CHECKPOINTS],
+    )
+    .await?;
+    if let Some(row) = last
+        && read(CHECKPOINTS, &row)?.0.entry.detail == detail
+    {
+        return Ok(false);
+    }
+    let text = format!("{} chains", listed.len());
+    append(tx, CHECKPOINTS, 0, &[Entry::new("checkpoint_written", text, detail)], now).await?;
+    Ok(true)
+}
+
+/// Checks every chain against itself, its head and the last checkpoint; the answer is what is broken, first bad record each.
+pub async fn verify(mut on: impl Read) -> Result<Vec<Broken>> {
+    let heads = heads_of(&mut on).await?;
+    let chains = all(&mut on, "SELECT DISTINCT chain FROM audit", vec![]).await?;
+    let mut names: std::collections::BTreeSet<String> = heads.keys().cloned().collect();
+    for row in &chains {
+        names.insert(row.of("audit", "chain").string("chain")?);
+    }
+    let mut broken = Vec::new();
+    let mut promised: BTreeMap<String, (i64, String)> = BTreeMap::new();
+    // By one chain at a time, so that memory holds one chain; the checkpoints come first, as they vouch for the others.
+    let rest = names.iter().filter(|name| *name != CHECKPOINTS);
+    for name in names.get(CHECKPOINTS).into_iter().chain(rest) {
+        let rows = all(&mut on, "SELECT * FROM audit WHERE chain = ? ORDER BY sequence", args![name]).await?;
+        match check_chain(name, &rows, heads.get(name), promised.get(name)) {
+            Ok(last) if name == CHECKPOINTS => {
+                promised =
+                    last.and_then(|link| serde_json::from_value(link.entry.detail).ok()).unwrap_or_default();
+            }
+            Ok(_) => {}
+            Err(fault) => broken.push(fault),
+        }
+    }
+    for (chain, (sequence, _)) in promised {
+        if !names.contains(&chain) {
+            broken.push(Broken::Gap { chain, expected: sequence, found: 0 });
+        }
+    }
+    Ok(broken)
+}
+
+fn check_chain(
+    chain: &str,
+    rows: &[Row],
+    head: Option<&(i64, String)>,
+    promised: Option<&(i64, String)>,
+) -> std::result::Result<Option<Link>, Broken> {
+    let mut links = Vec::with_capacity(rows.len());
+    for (i, row) in rows.iter().enumerate() {
+        // A record that cannot be read any more was changed; those before it are checked first, to name the first bad one.
+        match read(chain, row) {
+            Ok(record) => links.push(record),
+            Err(_) => {
+                verify_chain(chain, links.iter().map(|(link, hash)| (link, hash.as_str())))?;
+                return Err(Broken::Hash { chain: chain.to_owned(), sequence: i as i64 + 1 });
+            }
+        }
+    }
+    verify_chain(chain, links.iter().map(|(link, hash)| (link, hash.as_str())))?;
+    let length = links.len() as i64;
+    for (sequence, hash) in [head, promised].into_iter().flatten() {
+        match links.get(usize::try_from(*sequence - 1).unwrap_or(usize::MAX)) {
+            Some((_, stored)) if stored == hash => {}
+            Some(_) => return Err(Broken::Hash { chain: chain.to_owned(), sequence: *sequence }),
+            None => {
+                return Err(Broken::Gap { chain: chain.to_owned(), expected: length + 1, found: *sequence });
+            }
+        }
+    }
+    match head {
+        Some((sequence, _)) if *sequence == length => Ok(links.pop().map(|(link, _)| link)),
+        _ => Err(Broken::Gap {
+            chain: chain.to_owned(),
+            expected: length,
+            found: head.map_or(0, |head| head.0),
+        }),
+    }
+}
+
+/// Every chain's head: last sequence and hash.
+pub async fn heads(mut on: impl Read) -> Result<BTreeMap<String, (i64, String)>> {
+    heads_of(&mut on).await
+}
+
+async fn heads_of(on: &mut impl Read) -> Result<BTreeMap<String, (i64, String)>> {
+    let rows = all(on, "SELECT * FROM audit_heads", vec![]).await?;
+    let read = |row: &Row| {
+        let row = row.of("audit_heads", "chain");
+        Ok((row.string("chain")?, (row.int("sequence")?, row.string("hash")?)))
+    };
+    rows.iter().map(read).collect()
+}
+
+fn read(chain: &str, row: &Row) -> Result<(Link, String)> {
+    let row = row.of("audit", "sequence");
+    let detail: Value = row.json("detail")?;
+    // The hash covers the detail as we write it; another spelling of the same value is a change as well.
+    if detail.to_string() != row.text("detail")? || row.text("chain")? != chain {
+        return Err(row.corrupt("detail", "it is not spelled as it was written"));
+    }
+    let link = Link {
+        sequence: row.int("sequence")?,
+        before: row.string("before_hash")?,
+        at: row.int("at")?,
+        epoch: row.int("epoch")?,
+        entry: Entry { what: row.string("what")?, text: row.string("text")?, detail },
+    };
+    Ok((link, row.string("hash")?))
+}

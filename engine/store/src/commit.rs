@@ -1,0 +1,49 @@
+//! One transition, one transaction: all of a [`Commit`] or nothing of it (DESIGN 3, I29).
+
+use halberd_core::id::RecoveryId;
+use halberd_core::runner::Commit;
+use halberd_core::time::Stamp;
+use uuid::Uuid;
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::transaction::{Read, Tx};
+use crate::unit;
+use crate::{audit, events, hosts, intents, notifications, recoveries, vmoves};
+
+/// Applies a commit; the answer is the recovery's new version.
+///
+/// # Errors
+/// [`crate::Error::Lost`], [`crate::Error::IntentOpen`] and [`crate::Error::Condition`] leave nothing written. After
+/// [`crate::Error::Ambiguous`] ask [`was_applied`].
+pub async fn apply(db: &Db, commit: &Commit, webhooks: &[String], now: Stamp) -> Result<i64> {
+    unit!(db, |tx| apply_in(tx, commit, webhooks, now).await)
+}
+
+/// The same inside a unit of the caller's.
+pub async fn apply_in(tx: &mut Tx, commit: &Commit, webhooks: &[String], now: Stamp) -> Result<i64> {
+    let recovery = &commit.recovery;
+    // First, so that a writer of an older epoch changes no other row either (I5).
+    recoveries::replace(tx, recovery, commit.nonce, now).await?;
+    vmoves::upsert(tx, &commit.vmoves, now).await?;
+    // Before the new intents: a repeat may take over the key of the one it resolves.
+    intents::resolve(tx, &commit.resolved, now).await?;
+    intents::insert(tx, &commit.intents, now).await?;
+    for (host, patch) in &commit.hosts {
+        hosts::patch(tx, *host, patch, now).await?;
+    }
+    if let Some((status, message)) = &commit.notification {
+        notifications::follow(tx, recovery.id, *status, message.as_deref(), now).await?;
+    }
+    for opened in &commit.opens {
+        recoveries::open_beside(tx, opened, now).await?;
+    }
+    audit::append(tx, &recovery.id.to_string(), recovery.epoch, &commit.audit, now).await?;
+    events::publish(tx, &commit.events, recovery.epoch, webhooks, now).await?;
+    Ok(recovery.version + 1)
+}
+
+/// Settles an ambiguous commit: whether the recovery's last write was this one.
+pub async fn was_applied(on: impl Read, recovery: RecoveryId, nonce: Uuid) -> Result<bool> {
+    recoveries::has_nonce(on, recovery, nonce).await
+}

@@ -1,0 +1,229 @@
+//! Fence devices of each host. The API seals them when they are set; only an engine opens them; everybody else sees them with
+//! their secrets masked (DESIGN 10.11).
+
+use halberd_core::id::HostId;
+use halberd_core::time::Stamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::seal::{Place, SealError, Sealer};
+use crate::transaction::{Read, Tx, all, first};
+use crate::value::{Row, args};
+
+/// Stands where a secret is.
+pub const MASK: &str = "***";
+
+/// A key whose name contains one of these has a secret as its value: fence-agents' names (`passwd`, `snmp_priv_passwd`,
+/// `community`, `identity_file` is a path and none) and ours.
+const SECRET_PARTS: &[&str] =
+    &["passw", "secret", "token", "community", "passphrase", "private", "apikey", "api_key"];
+/// Keys that are secrets only by their whole name: IPMI's K_G.
+const SECRET_KEYS: &[&str] = &["kg", "k_g", "pin"];
+
+/// What anybody may see of a host's devices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FenceDevicesRow {
+    pub host: HostId,
+    /// `{"levels": [{"devices": [..]}]}` with [`MASK`] in place of secrets.
+    pub masked: Value,
+    pub version: i64,
+    pub updated_at: Stamp,
+}
+
+/// A host's devices with their secrets; for an engine.
+#[derive(Debug)]
+pub struct OpenedDevices {
+    pub host: HostId,
+    /// The JSON text as it was set.
+    pub levels: SecretString,
+    pub version: i64,
+}
+
+/// Seals and stores a host's devices in place of the former; the answer is the row's version. Their last checks are forgotten.
+pub async fn set(tx: &mut Tx, sealer: &Sealer, host: HostId, levels: &Value, now: Stamp) -> Result<i64> {
+    let old = get(&mut *tx, host).await?.map(|row| row.version);
+    let version = old.unwrap_or(0) + 1;
+    let text = SecretString::from(levels.to_string());
+    let sealed = sealer.seal(place(&host.to_string(), version), text.expose_secret().as_bytes())?;
+    let masked = masked(levels).to_string();
+    match old {
+        Some(seen) => {
+            let sql = "UPDATE fence_devices SET masked = ?, sealed = ?, version = ?, updated_at = ? WHERE host = ? AND version = ?";
+            if tx.exec(sql, args![masked, sealed, version, now, host, seen]).await? != 1 {
+                return Err(Error::Conflict { attempts: 1, source: None });
+            }
+        }
+        None => {
+            let sql = "INSERT INTO fence_devices (host, masked, sealed, version, updated_at) VALUES (?, ?, ?, ?, ?)";
+            tx.exec(sql, args![host, masked, sealed, version, now]).await.map_err(Error::raced)?;
+        }
+    }
+    tx.exec("DELETE FROM fence_checks WHERE host = ?", args![host]).await?;
+    Ok(version)
+}
+
+/// Removes a host's devices. `false`: it had none.
+pub async fn remove(tx: &mut Tx, host: HostId) -> Result<bool> {
+    tx.exec("DELETE FROM fence_checks WHERE host = ?", args![host]).await?;
+    Ok(tx.exec("DELETE FROM fence_devices WHERE host = ?", args![host]).await? == 1)
+}
+
+/// A host's devices with their secrets masked.
+pub async fn get(mut on: impl Read, host: HostId) -> Result<Option<FenceDevicesRow>> {
+    let sql = "SELECT host, masked, version, updated_at FROM fence_devices WHERE host = ?";
+    first(&mut on, sql, args![host]).await?.as_ref().map(read).transpose()
+}
+
+/// Every host's, masked.
+pub async fn list(mut on: impl Read) -> Result<Vec<FenceDevicesRow>> {
+    let sql = "SELECT host, masked, version, updated_at FROM fence_devices ORDER BY host";
+    all(&mut on, sql, vec![]).await?.iter().map(read).collect()
+}
+
+/// A host's devices with their secrets; for an engine only.
+pub async fn open(mut on: impl Read, sealer: &Sealer, host: HostId) -> Result<Option<OpenedDevices>> {
+    let sql = "SELECT host, sealed, version FROM fence_devices WHERE host = ?";
+    let Some(row) = first(&mut on, sql, args![host]).await? else { return Ok(None) };
+    let row = row.of("fence_devices", "host");
+    let version = row.int("version")?;
+    let name = host.to_string();
+    let opened = sealer.open(place(&name, version), row.text("sealed")?)?;
+    let text = std::str::from_utf8(opened.expose_secret())
+        .map_err(|_| SealError::Unopened { table: "fence_devices", row: name.clone() })?;
+    Ok(Some(OpenedDevices { host, levels: SecretString::from(text), version }))
+}
+
+/// The last check of one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckRow {
+    pub host: HostId,
+    /// Level and place within it, from 0.
+    pub level: u32,
+    pub position: u32,
+    /// Kind and address.
+    pub device: String,
+    pub at: Stamp,
+    pub ok: bool,
+    /// As read: `on`, `off`, or the device's own word.
+    pub power: Option<String>,
+    /// What is wrong and what to do, or that all is well.
+    pub text: String,
+    pub detail: Value,
+}
+
+/// Replaces the last check of a device. The answer is whether it was ok before, `None` for the first one.
+pub async fn record_check(tx: &mut Tx, check: &CheckRow) -> Result<Option<bool>> {
+    let key = args![check.host, check.level, check.position];
+    let sql = "SELECT host, ok FROM fence_checks WHERE host = ? AND level = ? AND position = ?";
+    let before = first(&mut &mut *tx, sql, key.clone()).await?;
+    let before = before.map(|row| row.of("fence_checks", "host").flag("ok")).transpose()?;
+    tx.exec("DELETE FROM fence_checks WHERE host = ? AND level = ? AND position = ?", key).await?;
+    tx.exec(
+        "INSERT INTO fence_checks (host, level, position, device, at, ok, power, text, detail) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        args![
+            check.host,
+            check.level,
+            check.position,
+            &check.device,
+            check.at,
+            check.ok,
+            check.power.clone(),
+            &check.text,
+            check.detail.to_string()
+        ],
+    )
+    .await
+    .map_err(Error::raced)?;
+    Ok(before)
+}
+
+/// The last checks of a host's devices, by level and place.
+pub async fn checks(mut on: impl Read, host: HostId) -> Result<Vec<CheckRow>> {
+    let sql = "SELECT * FROM fence_checks WHERE host = ? ORDER BY level, position";
+    all(&mut on, sql, args![host]).await?.iter().map(read_check).collect()
+}
+
+/// The last checks of every device; for readiness.
+pub async fn all_checks(mut on: impl Read) -> Result<Vec<CheckRow>> {
+    let sql = "SELECT * FROM fence_checks ORDER BY host, level, position";
+    all(&mut on, sql, vec![]).await?.iter().map(read_check).collect()
+}
+
+/// A document with [`MASK`] in place of every secret in it, also of a password within a URL.
+pub fn masked(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mask = |(key, value): (&String, &Value)| {
+                let hide = is_secret(key) && !value.is_null();
+                (key.clone(), if hide { Value::from(MASK) } else { masked(value) })
+            };
+            Value::Object(map.iter().map(mask).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(masked).collect()),
+        Value::String(text) => Value::from(mask_url(text)),
+        other => other.clone(),
+    }
+}
+
+/// Whether a document has [`MASK`] where a secret should be: one that was read and is being written back.
+pub fn has_mask(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| (is_secret(key) && value == MASK) || has_mask(value))
+        }
+        Value::Array(items) => items.iter().any(has_mask),
+        _ => false,
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    // `passwd_script`, `password_file` and the like name a file or program on the engine.
+    let names_a_file = key.ends_with("_file") || key.ends_with("_script");
+    !names_a_file
+        && (SECRET_KEYS.contains(&key.as_str()) || SECRET_PARTS.iter().any(|part| key.contains(part)))
+}
+
+/// `https://user:password@bmc` without the password.
+fn mask_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:{MASK}@{host}{}", &rest[authority.len()..])
+        }
+        None => text.to_owned(),
+    }
+}
+
+fn place(host: &str, version: i64) -> Place<'_> {
+    Place { table: "fence_devices", row: host, version }
+}
+
+fn read(row: &Row) -> Result<FenceDevicesRow> {
+    let row = row.of("fence_devices", "host");
+    Ok(FenceDevicesRow {
+        host: row.id("host")?,
+        masked: row.json("masked")?,
+        version: row.int("version")?,
+        updated_at: row.stamp("updated_at")?,
+    })
+}
+
+fn read_check(row: &Row) -> Result<CheckRow> {
+    let row = row.of("fence_checks", "host");
+    Ok(CheckRow {
+        host: row.id("host")?,
+        level: row.number("level")?,
+        position: row.number("position")?,
+        device: row.string("device")?,
+        at: row.stamp("at")?,
+        ok: row.flag("ok")?,
+        power: row.opt_string("power")?,
+        text: row.string("text")?,
+        detail: row.json("detail")?,
+    })
+}

@@ -1,0 +1,396 @@
+//! Hosts. API and engine write the same rows, so each writes its own columns only and every write raises `version`.
+
+use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::id::{BootId, HostId, SegmentId};
+use halberd_core::runner::{HostCondition, HostPatch};
+use halberd_core::time::Stamp;
+
+use crate::error::{Error, Result};
+use crate::list::{Filter, Page, Stored, Table, list as run_list};
+use crate::transaction::{Read, Tx, all, first};
+use crate::value::{Row, args, json};
+
+const TABLE: Table = Table {
+    what: "host",
+    from: "hosts",
+    select: "*",
+    id: "id",
+    created: "created_at",
+    columns: &[
+        ("id", "num"),
+        ("uuid", "id"),
+        ("name", "name"),
+        ("type", "kind"),
+        ("control_attributes", "control_attributes"),
+        ("reserved", "reserved"),
+        ("on_maintenance", ON_MAINTENANCE),
+        ("failover_segment_id", "segment"),
+        ("created_at", "created_at"),
+        ("updated_at", "COALESCE(updated_at, 0)"),
+        ("deleted_at", "COALESCE(deleted_at, 0)"),
+        ("deleted", "deleted"),
+    ],
+};
+
+/// v1's `on_maintenance` is the OR of the three (DESIGN 10.9).
+const ON_MAINTENANCE: &str =
+    "(CASE WHEN maintenance_operator + maintenance_recovery + maintenance_process > 0 THEN 1 ELSE 0 END)";
+
+/// v1's filters; `None` does not filter.
+#[derive(Clone, Debug, Default)]
+pub struct HostFilter {
+    pub segment: Option<SegmentId>,
+    pub kind: Option<String>,
+    pub on_maintenance: Option<bool>,
+    pub reserved: Option<bool>,
+}
+
+/// What an operator may change of a host through the API.
+#[derive(Clone, Debug, Default)]
+pub struct HostEdit {
+    pub name: Option<String>,
+    pub kind: Option<String>,
+    pub control_attributes: Option<String>,
+    /// Setting it by hand also ends a recovery's hold on it.
+    pub reserved: Option<bool>,
+    /// v1's switch: `true` sets the operator's, `false` clears all three (DESIGN 10.9).
+    pub on_maintenance: Option<bool>,
+    pub domain: Option<FailureDomain>,
+    pub serial: Option<Option<String>>,
+    pub machine: Option<Option<uuid::Uuid>>,
+}
+
+/// # Errors
+/// [`Error::Exists`] when a host of that name exists in any segment, [`Error::NotFound`] for the segment.
+pub async fn create(tx: &mut Tx, host: &Host, now: Stamp) -> Result<Stored<Host>> {
+    crate::segments::get(&mut *tx, host.segment).await?;
+    tx.exec(
+        "INSERT INTO hosts (id, segment, name, kind, control_attributes, reserved, reserved_by, maintenance_operator, \
+         maintenance_recovery, maintenance_process, admission, boot_number, boot, retired_boots, ever_agent, rack, power, \
+         switch, serial, machine, proof, set_disabled, set_forced_down, version, created_at, deleted) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0)",
+        args![
+            host.id,
+            host.segment,
+            &host.name,
+            &host.kind,
+            &host.control_attributes,
+            host.reserved,
+            host.reserved_by,
+            host.maintenance.operator,
+            host.maintenance.recovery,
+            host.maintenance.process,
+            host.admission.as_str(),
+            host.boot_number,
+            host.boot,
+            json(&host.retired_boots),
+            host.ever_agent,
+            host.domain.rack.clone(),
+            host.domain.power.clone(),
+            host.domain.switch.clone(),
+            host.serial.clone(),
+            host.machine,
+            host.proof.as_ref().map(json),
+            host.set_by_us.disabled,
+            host.set_by_us.forced_down,
+            now
+        ],
+    )
+    .await
+    .map_err(|error| error.or_exists("host", &host.name))?;
+    get(&mut *tx, host.id).await
+}
+
+/// A living host.
+pub async fn get(mut on: impl Read, id: HostId) -> Result<Stored<Host>> {
+    let row = first(&mut on, "SELECT * FROM hosts WHERE id = ? AND deleted = 0", args![id]).await?;
+    read(&row.ok_or_else(|| Error::not_found("host", id))?)
+}
+
+/// A living host by its name in Nova; case matters.
+pub async fn by_name(mut on: impl Read, name: &str) -> Result<Option<Stored<Host>>> {
+    let row = first(&mut on, "SELECT * FROM hosts WHERE name = ? AND deleted = 0", args![name]).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Every living host, by name: an engine's whole fleet.
+pub async fn all_living(mut on: impl Read) -> Result<Vec<Stored<Host>>> {
+    all(&mut on, "SELECT * FROM hosts WHERE deleted = 0 ORDER BY name", vec![])
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+}
+
+/// Living hosts by v1's rules.
+pub async fn list(mut on: impl Read, filter: &HostFilter, page: &Page) -> Result<Vec<Stored<Host>>> {
+    let mut by = Filter::default();
+    by.and("deleted = 0", vec![])
+        .and_some("segment = ?", filter.segment)
+        .and_some("kind = ?", filter.kind.as_deref())
+        .and_some("reserved = ?", filter.reserved);
+    match filter.on_maintenance {
+        Some(true) => by.and("maintenance_operator + maintenance_recovery + maintenance_process > 0", vec![]),
+        Some(false) => {
+            by.and("maintenance_operator + maintenance_recovery + maintenance_process = 0", vec![])
+        }
+        None => &mut by,
+    };
+    run_list(&mut on, &TABLE, by, page).await?.iter().map(read).collect()
+}
+
+/// Reserved hosts of a segment that nobody holds, newest first (contract 3.4).
+pub async fn reserved_free(mut on: impl Read, segment: SegmentId) -> Result<Vec<Stored<Host>>> {
+    let sql = "SELECT * FROM hosts WHERE segment = ? AND deleted = 0 AND reserved = 1 AND reserved_by IS NULL \
+               AND maintenance_operator + maintenance_recovery + maintenance_process = 0 AND admission = 'in' \
+               ORDER BY created_at DESC, num DESC";
+    all(&mut on, sql, args![segment]).await?.iter().map(read).collect()
+}
+
+/// An operator's change. The caller asked [`check_free`] before, in the same transaction, where v1 wants a 409.
+///
+/// # Errors
+/// [`Error::Exists`] for a name that is taken, [`Error::NotFound`].
+pub async fn edit(tx: &mut Tx, id: HostId, edit: &HostEdit, now: Stamp) -> Result<Stored<Host>> {
+    let old = get(&mut *tx, id).await?.value;
+    let maintenance = match edit.on_maintenance {
+        Some(true) => Maintenance { operator: true, ..old.maintenance },
+        Some(false) => Maintenance::default(),
+        None => old.maintenance,
+    };
+    let name = edit.name.clone().unwrap_or(old.name);
+    let domain = edit.domain.clone().unwrap_or(old.domain);
+    let changed = tx
+        .exec(
+            "UPDATE hosts SET name = ?, kind = ?, control_attributes = ?, reserved = ?, reserved_by = ?, \
+             maintenance_operator = ?, maintenance_recovery = ?, maintenance_process = ?, rack = ?, power = ?, switch = ?, \
+             serial = ?, machine = ?, version = version + 1, updated_at = ? WHERE id = ? AND version = ? AND deleted = 0",
+            args![
+                &name,
+                edit.kind.clone().unwrap_or(old.kind),
+                edit.control_attributes.clone().unwrap_or(old.control_attributes),
+                edit.reserved.unwrap_or(old.reserved),
+                if edit.reserved.is_some() { None } else { old.reserved_by },
+                maintenance.operator,
+                maintenance.recovery,
+                maintenance.process,
+                domain.rack,
+                domain.power,
+                domain.switch,
+                edit.serial.clone().unwrap_or(old.serial),
+                edit.machine.unwrap_or(old.machine),
+                now,
+                id,
+                old.version
+            ],
+        )
+        .await
+        .map_err(|error| error.or_exists("host", &name))?;
+    if changed == 0 {
+        return Err(Error::Conflict { attempts: 1, source: None });
+    }
+    get(&mut *tx, id).await
+}
+
+/// # Errors
+/// [`Error::NotFound`], [`Error::InUse`] while the host is under recovery.
+pub async fn delete(tx: &mut Tx, id: HostId, now: Stamp) -> Result<()> {
+    check_free(&mut *tx, id).await?;
+    let deleted = tx
+        .exec(
+            "UPDATE hosts SET deleted = num, deleted_at = ?, version = version + 1 WHERE id = ? AND deleted = 0",
+            args![now, id],
+        )
+        .await?;
+    if deleted == 0 { Err(Error::not_found("host", id)) } else { Ok(()) }
+}
+
+/// A host is under recovery while a recovery of it is open or a report about it is not settled (contract 1.10, DESIGN 10.9).
+/// Its way back afterwards is no recovery to v1: an operator may clear its maintenance meanwhile.
+///
+/// # Errors
+/// [`Error::InUse`] says which.
+pub async fn check_free(mut on: impl Read, id: HostId) -> Result<()> {
+    let sql = "SELECT 'recovery ' AS word, id FROM recoveries WHERE host = ? AND open_key IS NOT NULL \
+               AND kind <> 'return' UNION ALL SELECT 'notification ', id FROM notifications \
+               WHERE host = ? AND status IN ('new', 'running', 'error') LIMIT 1";
+    match first(&mut on, sql, args![id, id]).await? {
+        None => Ok(()),
+        Some(row) => Err(in_use("host", id, &row)?),
+    }
+}
+
+/// The same for deleting or disabling a segment: one of its living hosts is under recovery.
+pub async fn check_segment_free(mut on: impl Read, id: SegmentId) -> Result<()> {
+    let sql = "SELECT 'recovery ' AS word, r.id FROM recoveries r JOIN hosts h ON h.id = r.host \
+               WHERE h.segment = ? AND h.deleted = 0 AND r.open_key IS NOT NULL AND r.kind <> 'return' \
+               UNION ALL SELECT 'notification ', n.id FROM notifications n JOIN hosts h ON h.id = n.host \
+               WHERE h.segment = ? AND h.deleted = 0 AND n.status IN ('new', 'running', 'error') LIMIT 1";
+    match first(&mut on, sql, args![id, id]).await? {
+        None => Ok(()),
+        Some(row) => Err(in_use("segment", id, &row)?),
+    }
+}
+
+fn in_use(what: &'static str, id: impl ToString, row: &Row) -> Result<Error> {
+    let row = row.of("recoveries", "id");
+    let why = format!("it is under recovery ({}{})", row.text("word")?, row.text("id")?);
+    Ok(Error::InUse { what, id: id.to_string(), why })
+}
+
+/// Applies a patch of the engine, under its condition; other columns are not touched.
+///
+/// # Errors
+/// [`Error::Condition`] names host and condition; the transaction must then be dropped.
+pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Result<Host> {
+    let condition = |what: String| Error::Condition { host: id, what };
+    let row = first(&mut &mut *tx, "SELECT * FROM hosts WHERE id = ?", args![id]).await?;
+    let mut host = read(&row.ok_or_else(|| condition("it does not exist".into()))?)?.value;
+    if let Some(wanted) = &patch.only_if {
+        check_condition(&host, wanted).map_err(condition)?;
+    }
+    let expected = host.version;
+    apply(&mut host, patch);
+    let changed = tx
+        .exec(
+            "UPDATE hosts SET reserved = ?, reserved_by = ?, maintenance_recovery = ?, maintenance_process = ?, admission = ?, \
+             boot_number = ?, boot = ?, retired_boots = ?, proof = ?, set_disabled = ?, set_forced_down = ?, \
+             version = version + 1, updated_at = ? WHERE id = ? AND version = ?",
+            args![
+                host.reserved,
+                host.reserved_by,
+                host.maintenance.recovery,
+                host.maintenance.process,
+                host.admission.as_str(),
+                host.boot_number,
+                host.boot,
+                json(&host.retired_boots),
+                host.proof.as_ref().map(json),
+                host.set_by_us.disabled,
+                host.set_by_us.forced_down,
+                now,
+                id,
+                expected
+            ],
+        )
+        .await?;
+    host.version = expected + 1;
+    // Read above in this transaction: on a database with weaker isolation another writer got between; run the unit again.
+    if changed == 1 { Ok(host) } else { Err(Error::Conflict { attempts: 1, source: None }) }
+}
+
+fn check_condition(host: &Host, wanted: &HostCondition) -> std::result::Result<(), String> {
+    match wanted {
+        HostCondition::ReservedAndFree if !host.reserved || host.reserved_by.is_some() => {
+            Err("it is not in reserve any more, or another recovery holds it".into())
+        }
+        HostCondition::ReservedAndFree if host.maintenance.any() => Err("it is on maintenance".into()),
+        HostCondition::BootNumber(number) if host.boot_number != *number => {
+            Err(format!("it is on boot {} and not on boot {number}", host.boot_number))
+        }
+        HostCondition::Admission(admission) if host.admission != *admission => {
+            Err(format!("it is {} and not {admission}", host.admission))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn apply(host: &mut Host, patch: &HostPatch) {
+    if let Some(admission) = patch.admission {
+        host.admission = admission;
+    }
+    if let Some(on) = patch.maintenance_recovery {
+        host.maintenance.recovery = on;
+    }
+    if let Some(on) = patch.maintenance_process {
+        host.maintenance.process = on;
+    }
+    if let Some((reserved, holder)) = patch.reserved {
+        (host.reserved, host.reserved_by) = (reserved, holder);
+    }
+    if let Some(proof) = &patch.proof {
+        host.proof = proof.clone();
+    }
+    if let Some(set) = patch.set_by_us {
+        host.set_by_us = set;
+    }
+    if let Some((number, boot)) = patch.boot {
+        (host.boot_number, host.boot) = (number, boot);
+    }
+    if let Some(retired) = patch.retire_boot
+        && !host.retired_boots.contains(&retired)
+    {
+        host.retired_boots.push(retired);
+    }
+}
+
+/// A boot seen: numbers it (compare-and-swap on the row's version) and marks the host as one that has an agent (I18).
+/// `false`: the row changed since it was read; read it again.
+pub async fn set_boot(
+    tx: &mut Tx,
+    id: HostId,
+    version: i64,
+    number: u32,
+    boot: Option<BootId>,
+    agent: bool,
+    now: Stamp,
+) -> Result<bool> {
+    let changed = tx
+        .exec(
+            "UPDATE hosts SET boot_number = ?, boot = ?, ever_agent = CASE WHEN ? = 1 THEN 1 ELSE ever_agent END, \
+             version = version + 1, updated_at = ? WHERE id = ? AND version = ? AND deleted = 0",
+            args![number, boot, agent, now, id, version],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Keeps the first identity seen of a machine; what is on file already stays.
+pub async fn keep_identity(
+    tx: &mut Tx,
+    id: HostId,
+    serial: Option<&str>,
+    machine: Option<uuid::Uuid>,
+) -> Result<()> {
+    tx.exec(
+        "UPDATE hosts SET serial = COALESCE(serial, ?), machine = COALESCE(machine, ?), version = version + 1 \
+         WHERE id = ? AND deleted = 0",
+        args![serial, machine, id],
+    )
+    .await?;
+    Ok(())
+}
+
+fn read(row: &Row) -> Result<Stored<Host>> {
+    let row = row.of("hosts", "id");
+    let host = Host {
+        id: row.id("id")?,
+        segment: row.id("segment")?,
+        name: row.string("name")?,
+        kind: row.string("kind")?,
+        control_attributes: row.string("control_attributes")?,
+        reserved: row.flag("reserved")?,
+        reserved_by: row.opt_id("reserved_by")?,
+        maintenance: Maintenance {
+            operator: row.flag("maintenance_operator")?,
+            recovery: row.flag("maintenance_recovery")?,
+            process: row.flag("maintenance_process")?,
+        },
+        admission: row.word::<Admission>("admission")?,
+        boot_number: row.number("boot_number")?,
+        boot: row.opt_id("boot")?,
+        retired_boots: row.json("retired_boots")?,
+        ever_agent: row.flag("ever_agent")?,
+        domain: FailureDomain {
+            rack: row.opt_string("rack")?,
+            power: row.opt_string("power")?,
+            switch: row.opt_string("switch")?,
+        },
+        serial: row.opt_string("serial")?,
+        machine: row.opt_id("machine")?,
+        proof: row.opt_json("proof")?,
+        set_by_us: SetByUs { disabled: row.flag("set_disabled")?, forced_down: row.flag("set_forced_down")? },
+        version: row.int("version")?,
+    };
+    Stored::read(&row, true, host)
+}

@@ -1,0 +1,159 @@
+//! Sealed rows.
+
+use std::os::unix::fs::PermissionsExt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::*;
+use crate::fence_devices::{self, CheckRow, MASK};
+use crate::seal::SealError;
+use crate::sessions::{self, Session};
+use crate::value::args;
+use crate::{Error, Sealer, agent_keys};
+
+fn sealer() -> Sealer {
+    Sealer::new(&[7; 32])
+}
+
+fn devices() -> serde_json::Value {
+    json!({"levels": [{"devices": [
+        {"type": "redfish", "address": "https://root:calvin-canary@bmc:8443/x", "username": "u", "password": "canary-1"},
+        {"type": "agent", "program": "fence_apc", "options": {"passwd": "canary-2", "plug": "3", "passwd_script": "/etc/p"},
+         "kg": "canary-3"},
+    ]}]})
+}
+
+#[tokio::test]
+async fn devices_are_masked_for_all_and_opened_with_the_key() {
+    let kit = kit().await;
+    write(&kit.db, async |tx| fence_devices::set(tx, &sealer(), kit.host, &devices(), NOW).await)
+        .await
+        .unwrap();
+    let shown = fence_devices::get(&kit.db, kit.host).await.unwrap().unwrap();
+    let text = shown.masked.to_string();
+    assert!(!text.contains("canary"), "{text}");
+    let list = &shown.masked["levels"][0]["devices"];
+    assert_eq!(list[0]["password"], MASK);
+    assert_eq!(list[0]["address"], "https://root:***@bmc:8443/x");
+    assert_eq!(list[1]["options"], json!({"passwd": MASK, "plug": "3", "passwd_script": "/etc/p"}));
+    assert!(fence_devices::has_mask(&shown.masked) && !fence_devices::has_mask(&devices()));
+    let opened = fence_devices::open(&kit.db, &sealer(), kit.host).await.unwrap().unwrap();
+    assert!(!format!("{opened:?}").contains("canary"));
+    let value: serde_json::Value = serde_json::from_str(opened.levels.expose_secret()).unwrap();
+    assert_eq!(value, devices());
+    for row in kit.raw("SELECT masked, sealed FROM fence_devices").await {
+        assert!(!format!("{row:?}").contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_and_says_so() {
+    let kit = kit().await;
+    let wrong = Sealer::new(&[8; 32]);
+    write(&kit.db, async |tx| sealer().check(tx, NOW).await).await.unwrap();
+    write(&kit.db, async |tx| sealer().check(tx, NOW).await).await.expect("the same key again");
+    let refused = write(&kit.db, async |tx| wrong.check(tx, NOW).await).await;
+    assert!(matches!(refused, Err(Error::Seal(SealError::WrongKey))), "{refused:?}");
+    write(&kit.db, async |tx| agent_keys::set(tx, &sealer(), kit.host, &[1; 32], NOW).await).await.unwrap();
+    let unopened = agent_keys::get(&kit.db, &wrong, kit.host).await;
+    assert!(matches!(unopened, Err(Error::Seal(SealError::Unopened { table: "agent_keys", .. }))));
+    assert_eq!(
+        agent_keys::get(&kit.db, &sealer(), kit.host).await.unwrap().unwrap().expose_secret(),
+        [1; 32]
+    );
+}
+
+#[tokio::test]
+async fn a_sealed_value_opens_in_its_own_row_and_version_only() {
+    let kit = kit().await;
+    let other = kit.add_host("cmp-02").await;
+    for host in [kit.host, other] {
+        write(&kit.db, async |tx| agent_keys::set(tx, &sealer(), host, &[1; 32], NOW).await).await.unwrap();
+    }
+    assert_eq!(agent_keys::all_keys(&kit.db, &sealer()).await.unwrap().len(), 2);
+    let copy = "UPDATE agent_keys SET sealed = (SELECT sealed FROM agent_keys WHERE host = ?) WHERE host = ?";
+    kit.tamper(copy, args![kit.host, other]).await;
+    assert!(agent_keys::get(&kit.db, &sealer(), other).await.is_err(), "another host's");
+    let second =
+        write(&kit.db, async |tx| agent_keys::set(tx, &sealer(), other, &[2; 32], NOW).await).await.unwrap();
+    assert_eq!(second, 2);
+    kit.tamper("UPDATE agent_keys SET version = 1 WHERE host = ?", args![other]).await;
+    assert!(agent_keys::get(&kit.db, &sealer(), other).await.is_err(), "another version's");
+    kit.tamper("UPDATE agent_keys SET sealed = 'zz' WHERE host = ?", args![other]).await;
+    assert!(agent_keys::get(&kit.db, &sealer(), other).await.is_err(), "no hex");
+    assert!(agent_keys::get(&kit.db, &sealer(), kit.host).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn sessions_are_kept_until_they_are_closed() {
+    let kit = kit().await;
+    let session = Session {
+        id: Uuid::new_v4(),
+        host: kit.host,
+        device: "redfish https://bmc".into(),
+        token: SecretString::from("canary"),
+        recovery: None,
+        at: NOW,
+    };
+    write(&kit.db, async |tx| sessions::add(tx, &sealer(), &session).await).await.unwrap();
+    let kept = sessions::list(&kit.db, &sealer(), kit.host).await.unwrap();
+    assert_eq!((kept[0].id, kept[0].token.expose_secret()), (session.id, "canary"));
+    assert!(!format!("{kept:?}{:?}", kit.raw("SELECT * FROM sessions").await).contains("canary"));
+    assert!(write(&kit.db, async |tx| sessions::remove(tx, session.id).await).await.unwrap());
+    assert_eq!(sessions::count(&kit.db, kit.host).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_check_tells_whether_the_device_was_well_before() {
+    let kit = kit().await;
+    write(&kit.db, async |tx| fence_devices::set(tx, &sealer(), kit.host, &devices(), NOW).await)
+        .await
+        .unwrap();
+    let check = |ok| CheckRow {
+        host: kit.host,
+        level: 0,
+        position: 1,
+        device: "agent fence_apc".into(),
+        at: NOW,
+        ok,
+        power: ok.then(|| "on".into()),
+        text: "login refused: correct the password".into(),
+        detail: json!({}),
+    };
+    let record = async |ok| {
+        write(&kit.db, async |tx| fence_devices::record_check(tx, &check(ok)).await).await.unwrap()
+    };
+    assert_eq!(record(true).await, None);
+    assert_eq!(record(false).await, Some(true));
+    assert_eq!(record(false).await, Some(false));
+    assert_eq!(fence_devices::checks(&kit.db, kit.host).await.unwrap(), [check(false)]);
+    write(&kit.db, async |tx| fence_devices::set(tx, &sealer(), kit.host, &devices(), NOW).await)
+        .await
+        .unwrap();
+    assert!(fence_devices::all_checks(&kit.db).await.unwrap().is_empty(), "new devices were not checked yet");
+}
+
+#[test]
+fn a_key_file_is_made_once_private_and_checked() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("halberd.key");
+    let (made, new) = Sealer::from_file_or_new(&path).unwrap();
+    assert!(new);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let (again, new) = Sealer::from_file_or_new(&path).unwrap();
+    assert!(!new);
+    let place = crate::seal::Place { table: "t", row: "r", version: 1 };
+    let sealed = made.seal(place, b"secret").unwrap();
+    assert_ne!(sealed, made.seal(place, b"secret").unwrap(), "a nonce of its own each time");
+    assert_eq!(again.open(place, &sealed).unwrap().expose_secret(), b"secret");
+
+    // The same key in hex digits opens it too.
+    let hex: String = std::fs::read(&path).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(&path, hex + "\n").unwrap();
+    assert!(Sealer::from_file(&path).unwrap().open(place, &sealed).is_ok());
+    std::fs::write(&path, "short").unwrap();
+    assert!(Sealer::from_file(&path).unwrap_err().to_string().contains("32 bytes"));
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    assert!(Sealer::from_file(&path).unwrap_err().to_string().contains("chmod 600"));
+    assert!(Sealer::from_file(&dir.path().join("none")).is_err());
+}

@@ -1,0 +1,204 @@
+//! Units of work: short, whole, repeatable. A unit reads and writes the database and nothing else (STYLE 17).
+
+use std::future::Future;
+use std::time::Duration;
+
+use rand::Rng;
+use sqlx::{SqlSafeStr, SqlStr};
+
+use crate::db::Db;
+use crate::dialect::{self, Dialect, SqliteTx, classify, classify_commit};
+use crate::error::{Error, Result};
+use crate::value::{Arg, Row};
+
+/// How often a unit is run in all when others are in the way (DESIGN 3).
+pub const ATTEMPTS: u32 = 5;
+
+/// First pause between two runs of a unit; doubles, and half of it is chance, so that two that met do not meet again.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A transaction that writes. Dropped without [`Tx::commit`], it leaves nothing.
+#[derive(Debug)]
+pub struct Tx {
+    pub(crate) inner: TxKind,
+}
+
+#[derive(Debug)]
+pub(crate) enum TxKind {
+    Sqlite(SqliteTx),
+}
+
+impl Tx {
+    /// Begins a transaction that may write at once.
+    pub async fn begin(db: &Db) -> Result<Tx> {
+        db.begin_for_write().await
+    }
+
+    /// Makes it durable: on SQLite the write-ahead log is synced when this returns.
+    pub async fn commit(self) -> Result<()> {
+        match self.inner {
+            TxKind::Sqlite(tx) => tx.commit().await.map_err(classify_commit),
+        }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self.inner {
+            TxKind::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// Runs one statement; the answer is how many rows matched.
+    pub(crate) async fn exec(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64> {
+        match &mut self.inner {
+            TxKind::Sqlite(tx) => {
+                let query = dialect::sqlite_query(sql.into_sql_str(), args);
+                Ok(query.execute(&mut **tx).await.map_err(classify)?.rows_affected())
+            }
+        }
+    }
+
+    /// Inserts rows, a bounded number per statement; every row has one value for each column.
+    pub(crate) async fn insert_rows(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        rows: Vec<Vec<Arg>>,
+    ) -> Result<()> {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let chunk: Vec<Vec<Arg>> = rows.by_ref().take(dialect::ROWS_PER_STATEMENT).collect();
+            let sql = dialect::insert(table, columns, chunk.len());
+            self.exec(sqlx::AssertSqlSafe(sql), chunk.into_iter().flatten().collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a read may happen: the pool (`&db`) or inside a transaction (`&mut *tx`).
+pub trait Read: Send {
+    /// All rows of a query.
+    fn rows(&mut self, sql: SqlStr, args: Vec<Arg>) -> impl Future<Output = Result<Vec<Row>>> + Send;
+}
+
+impl Read for &Db {
+    async fn rows(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>> {
+        self.read(sql, args).await
+    }
+}
+
+impl Read for &mut Tx {
+    async fn rows(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>> {
+        match &mut self.inner {
+            TxKind::Sqlite(tx) => {
+                let rows = dialect::sqlite_query(sql, args).fetch_all(&mut **tx).await.map_err(classify)?;
+                dialect::sqlite_rows(rows)
+            }
+        }
+    }
+}
+
+pub(crate) async fn all(on: &mut impl Read, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>> {
+    on.rows(sql.into_sql_str(), args).await
+}
+
+pub(crate) async fn first(on: &mut impl Read, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Option<Row>> {
+    Ok(on.rows(sql.into_sql_str(), args).await?.into_iter().next())
+}
+
+/// Runs a unit in one transaction and commits it; when others were in the way, the whole unit again, at most [`ATTEMPTS`] times.
+///
+/// The unit must not touch the outside world: it may run more than once, each time on a clone. On any error nothing of it
+/// remains. (`AsyncFnOnce` and `Clone` rather than `AsyncFn`, because only so the compiler sees that the future is `Send`
+/// when the unit borrows from its surroundings.)
+/// If the compiler says "implementation of `Send` is not general enough", use [`crate::unit!`] instead: same law, no closure.
+pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
+    db: &Db,
+    unit: F,
+) -> impl Future<Output = Result<T>> + use<T, F> {
+    let db = db.clone();
+    async move {
+        let mut attempt = 1;
+        loop {
+            match once(&db, unit.clone()).await {
+                Err(Error::Conflict { source, .. }) if attempt >= ATTEMPTS => {
+                    return Err(Error::Conflict { attempts: attempt, source });
+                }
+                Err(Error::Conflict { .. }) => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Tells the compiler that a unit fails as the store does.
+#[doc(hidden)]
+pub fn of_store<T, F: Future<Output = Result<T>>>(unit: F) -> F {
+    unit
+}
+
+/// What [`unit!`] needs between two runs.
+#[derive(Debug, Default)]
+pub struct Attempts(u32);
+
+impl Attempts {
+    /// Takes the end of one run: `Ok(Some)` is the unit's result, `Ok(None)` means run it again.
+    ///
+    /// # Errors
+    /// Whatever ended the unit for good.
+    pub async fn after<T>(&mut self, ended: Result<T>) -> Result<Option<T>> {
+        self.0 += 1;
+        match ended {
+            Err(Error::Conflict { source, .. }) if self.0 >= ATTEMPTS => {
+                Err(Error::Conflict { attempts: self.0, source })
+            }
+            Err(Error::Conflict { .. }) => {
+                tokio::time::sleep(pause(self.0)).await;
+                Ok(None)
+            }
+            ended => ended.map(Some),
+        }
+    }
+}
+
+/// [`write`] where the future has to be `Send` (spawned tasks, axum handlers, async traits): the compiler cannot yet prove that
+/// of an async closure that borrows. The same law: one transaction, committed, the whole unit again on conflict.
+///
+/// `let stored = unit!(&db, |tx| segments::create(tx, &segment, now).await)?;`
+#[macro_export]
+macro_rules! unit {
+    ($db:expr, |$tx:ident| $body:expr) => {{
+        let mut attempts = $crate::transaction::Attempts::default();
+        loop {
+            let ended = async {
+                let mut owned = $crate::Tx::begin($db).await?;
+                let value = {
+                    let $tx = &mut owned;
+                    $crate::transaction::of_store(async { $body }).await?
+                };
+                owned.commit().await?;
+                $crate::Result::Ok(value)
+            }
+            .await;
+            match attempts.after(ended).await {
+                Ok(Some(value)) => break $crate::Result::Ok(value),
+                Ok(None) => continue,
+                Err(error) => break Err(error),
+            }
+        }
+    }};
+}
+
+fn pause(attempt: u32) -> Duration {
+    let half = PAUSE * 2u32.pow(attempt - 1) / 2;
+    half + rand::rng().random_range(Duration::ZERO..half)
+}
+
+async fn once<T>(db: &Db, unit: impl AsyncFnOnce(&mut Tx) -> Result<T>) -> Result<T> {
+    let mut tx = Tx::begin(db).await?;
+    let value = unit(&mut tx).await?;
+    tx.commit().await?;
+    Ok(value)
+}

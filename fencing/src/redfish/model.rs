@@ -1,0 +1,87 @@
+//! The few fields of Redfish documents that a fence reads, taken leniently: a missing mandatory field elsewhere in the
+//! document is nobody's business while a host is dying.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::power::{self, Identity, PowerState};
+
+/// A link: `{"@odata.id": "..."}`.
+pub(super) fn link(value: &Value) -> Option<&str> {
+    value["@odata.id"].as_str().filter(|l| !l.is_empty())
+}
+
+/// Links of a collection's members.
+pub(super) fn members(collection: &Value) -> Vec<String> {
+    collection["Members"].as_array().into_iter().flatten().filter_map(link).map(str::to_owned).collect()
+}
+
+/// Literal On and Off; everything else is something else, and named.
+pub(super) fn power_state(system: &Value) -> PowerState {
+    match system.get("PowerState") {
+        None => PowerState::Other("PowerState is absent".into()),
+        Some(Value::Null) => PowerState::Other("PowerState is null".into()),
+        Some(Value::String(s)) if s == "On" => PowerState::On,
+        Some(Value::String(s)) if s == "Off" => PowerState::Off,
+        Some(Value::String(s)) => PowerState::Other(s.chars().take(40).collect()),
+        Some(_) => PowerState::Other("PowerState is no word".into()),
+    }
+}
+
+/// Who the system says it is.
+pub(super) fn identity(system: &Value) -> Option<Identity> {
+    let text = |key: &str| system[key].as_str().map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned);
+    let manufacturer = text("Manufacturer");
+    // Dell's SKU is the service tag: what DMI and the sticker on the machine call the serial number. Its SerialNumber is
+    // the board's.
+    let dell = manufacturer.as_deref().is_some_and(|m| m.starts_with("Dell"));
+    let tag = text("SKU").filter(|_| dell).as_deref().and_then(power::serial);
+    let serial = tag.or_else(|| text("SerialNumber").as_deref().and_then(power::serial));
+    let uuid = text("UUID").and_then(|u| Uuid::parse_str(&u).ok()).and_then(power::uuid);
+    let identity = Identity { serial, uuid, manufacturer, model: text("Model") };
+    identity.names_a_machine().then_some(identity)
+}
+
+/// The Reset action of a system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Reset {
+    pub target: Option<String>,
+    /// `None`: not told here.
+    pub allowed: Option<Vec<String>>,
+    pub action_info: Option<String>,
+}
+
+pub(super) fn reset(system: &Value) -> Reset {
+    let action = &system["Actions"]["#ComputerSystem.Reset"];
+    Reset {
+        target: action["target"].as_str().filter(|t| !t.is_empty()).map(str::to_owned),
+        allowed: words(&action["ResetType@Redfish.AllowableValues"]),
+        action_info: action["@Redfish.ActionInfo"].as_str().map(str::to_owned),
+    }
+}
+
+/// ResetType's values in an ActionInfo document.
+pub(super) fn allowed_by_info(info: &Value) -> Option<Vec<String>> {
+    let parameters = info["Parameters"].as_array()?;
+    words(&parameters.iter().find(|p| p["Name"] == "ResetType")?["AllowableValues"])
+}
+
+fn words(value: &Value) -> Option<Vec<String>> {
+    Some(value.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+/// How a task stands, where a document says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Task {
+    Running,
+    Completed,
+    Failed(String),
+}
+
+pub(super) fn task(document: &Value) -> Option<Task> {
+    Some(match document["TaskState"].as_str()? {
+        "Completed" => Task::Completed,
+        state @ ("Exception" | "Killed" | "Cancelled" | "Interrupted") => Task::Failed(state.to_owned()),
+        _ => Task::Running,
+    })
+}

@@ -1,0 +1,130 @@
+//! The Reset action: where to, which type, and what its answers mean.
+
+use reqwest::{Method, StatusCode, Url};
+use serde_json::{Value, json};
+
+use super::http::{Reply, mentions};
+use super::{Session, model};
+use crate::error::FenceError;
+use crate::power::{Answer, PowerState};
+
+/// Words by which firmwares say that the power is already so (iDRAC PSU501 and ActionParameterValueConflict, iLO
+/// InvalidOperationForSystemState). None of them is believed: the state is read, this only decides that it is.
+const ALREADY: [&str; 6] = [
+    "already",
+    "InvalidOperationForSystemState",
+    "PSU501",
+    "ActionParameterValueConflict",
+    "current state",
+    "invalid for",
+];
+
+impl Session {
+    /// The Reset action, looked up once: the document that identified the machine has it, and an order must not depend
+    /// on one more answer of a BMC that is short of breath.
+    async fn action(&mut self) -> Result<(Url, Option<Vec<String>>), FenceError> {
+        if let Some(action) = &self.action {
+            return Ok(action.clone());
+        }
+        let (_, system) = self.fetch().await?;
+        let action = self.offered(&system).await?;
+        Ok(self.action.insert(action).clone())
+    }
+
+    /// Where the Reset action stands and which types it offers (`None`: not told).
+    pub(super) async fn offered(&self, system: &Value) -> Result<(Url, Option<Vec<String>>), FenceError> {
+        let reset = model::reset(system);
+        let target = reset.target.ok_or_else(|| FenceError::NotOffered {
+            device: self.device.name(),
+            detail: "the system has no ComputerSystem.Reset action".into(),
+        })?;
+        let target = self.http.resolve(&target)?;
+        let allowed = match (reset.allowed, reset.action_info) {
+            (None, Some(info)) => {
+                // A broken ActionInfo shall not stand between us and the order.
+                self.http
+                    .get(&self.auth(), &info)
+                    .await
+                    .ok()
+                    .and_then(|(_, info)| model::allowed_by_info(&info))
+            }
+            (allowed, _) => allowed,
+        };
+        Ok((target, allowed))
+    }
+
+    /// Orders `kind`, whose result would be `wanted`.
+    pub(super) async fn order(&mut self, kind: &str, wanted: PowerState) -> Result<Answer, FenceError> {
+        let (target, allowed) = self.action().await?;
+        if let Some(allowed) = allowed
+            && !allowed.iter().any(|a| a == kind)
+        {
+            // No way round: GracefulShutdown asks a dead host, PushPowerButton is a toggle.
+            let detail = format!("{kind} is not offered, only {}", allowed.join(", "));
+            return Err(FenceError::NotOffered { device: self.device.name(), detail });
+        }
+        let mut reply = self.post(target.clone(), kind).await?;
+        if matches!(reply.status.as_u16(), 404 | 405) {
+            // The path may have moved since it was looked up.
+            self.action = None;
+            let (again, _) = self.action().await?;
+            if again != target {
+                reply = self.post(again, kind).await?;
+            }
+        }
+        match reply.status.as_u16() {
+            200..=299 => {
+                let body = reply.json();
+                let task =
+                    reply.location().map(str::to_owned).or_else(|| model::link(&body).map(str::to_owned));
+                self.task = task.filter(|_| reply.status == StatusCode::ACCEPTED);
+                Ok(Answer::Accepted)
+            }
+            409 => self.already(&reply, kind, wanted).await,
+            400 | 422 if mentions(&reply.json(), &ALREADY) => self.already(&reply, kind, wanted).await,
+            _ => Err(self.http.refused(&reply, kind)),
+        }
+    }
+
+    /// "Already so" is believed when the state says the same; otherwise the BMC only means "not now".
+    async fn already(&mut self, reply: &Reply, kind: &str, wanted: PowerState) -> Result<Answer, FenceError> {
+        let (_, system) = self.fetch().await?;
+        if model::power_state(&system) == wanted {
+            return Ok(Answer::AlreadySo);
+        }
+        let detail = format!(
+            "{kind} answered {} while power is {}",
+            reply.status.as_u16(),
+            model::power_state(&system)
+        );
+        Err(FenceError::Busy { device: self.device.name(), detail, retry_after: reply.retry_after() })
+    }
+
+    /// POSTs the order: without If-Match; on 412 or 428 with the system's ETag exactly as given; on a further 412
+    /// without. Firmwares contradict each other here: some refuse any If-Match on an action, others demand one. A
+    /// redirect of the same origin is followed once, for it was not executed.
+    async fn post(&mut self, target: Url, kind: &str) -> Result<Reply, FenceError> {
+        let body = json!({"ResetType": kind});
+        let auth = self.auth();
+        let mut target = target;
+        let mut reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), None).await?;
+        if matches!(reply.status.as_u16(), 307 | 308)
+            && let Some(to) = reply.location()
+        {
+            let to = target.join(to).map_err(|e| self.http.malformed(format!("redirect: {e}")))?;
+            target = self.http.resolve(to.as_str())?;
+            reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), None).await?;
+        }
+        if !matches!(reply.status.as_u16(), 412 | 428) {
+            return Ok(reply);
+        }
+        let (fresh, system) = self.fetch().await?;
+        let inner = system["@odata.etag"].as_str().filter(|e| !e.is_empty()).map(str::to_owned);
+        let Some(etag) = fresh.etag().or(inner) else { return Ok(reply) };
+        let reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), Some(&etag)).await?;
+        if reply.status != StatusCode::PRECONDITION_FAILED {
+            return Ok(reply);
+        }
+        self.http.send(&auth, Method::POST, target, Some(&body), None).await
+    }
+}

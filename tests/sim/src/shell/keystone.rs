@@ -1,0 +1,181 @@
+//! Keystone v3 on HTTP: versions, tokens, catalog.
+
+use super::http::{Site, keystone_error, refuse, unauthorized};
+use super::wire;
+use crate::world::{Credentials, Token};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+pub(super) fn routes() -> Router<Site> {
+    let tokens = get(validate).post(issue).delete(revoke);
+    Router::new()
+        .route("/identity", get(versions))
+        .route("/identity/", get(versions))
+        .route("/identity/v3", get(version))
+        .route("/identity/v3/", get(version))
+        .route("/identity/v3/auth/tokens", tokens.clone())
+        .route("/identity/auth/tokens", tokens)
+        .route("/identity/v3/auth/catalog", get(catalog_only))
+        .route("/identity/v3/projects", get(projects))
+}
+
+fn version_document(site: &Site) -> Value {
+    json!({
+        "id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z",
+        "links": [{"rel": "self", "href": format!("{}/identity/v3/", site.base)}],
+        "media-types": [{"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}],
+    })
+}
+
+async fn versions(State(site): State<Site>) -> Response {
+    if !site.shared.with(|world, now| world.keystone_up(now)) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    (StatusCode::MULTIPLE_CHOICES, Json(json!({"versions": {"values": [version_document(&site)]}})))
+        .into_response()
+}
+
+async fn version(State(site): State<Site>) -> Response {
+    if !site.shared.with(|world, now| world.keystone_up(now)) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    Json(json!({"version": version_document(&site)})).into_response()
+}
+
+async fn issue(State(site): State<Site>, body: String) -> Response {
+    let Some(credentials) = serde_json::from_str(&body).ok().and_then(|body| credentials(&body)) else {
+        return keystone_error(400, "Expecting to find valid identity and scope in the request body.");
+    };
+    match site.shared.ask(|world, now| world.authenticate(now, &credentials)).await {
+        Ok(token) => with_subject(StatusCode::CREATED, &token, token_document(&site, &token)),
+        Err(refusal) => refuse(refusal, keystone_error).await,
+    }
+}
+
+fn credentials(body: &Value) -> Option<Credentials> {
+    let auth = body.get("auth")?;
+    let identity = auth.get("identity")?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let named = |value: &Value| text(&value["id"]).or_else(|| text(&value["name"]));
+    match identity["methods"][0].as_str()? {
+        "password" => {
+            let user = &identity["password"]["user"];
+            Some(Credentials::Password {
+                user: named(user)?,
+                password: text(&user["password"])?,
+                project: named(&auth["scope"]["project"]),
+            })
+        }
+        "application_credential" => {
+            let credential = &identity["application_credential"];
+            Some(Credentials::ApplicationCredential {
+                id: text(&credential["id"])?,
+                secret: text(&credential["secret"])?,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Who validates must himself be known; who he is does not matter here, as Keystone's own policy is not under test.
+fn asks_with_good_token(site: &Site, headers: &HeaderMap) -> bool {
+    let token = headers.get("x-auth-token").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    site.shared.with(|world, now| world.validate(now, &token)).answer.is_ok()
+}
+
+fn subject(headers: &HeaderMap) -> String {
+    headers.get("x-subject-token").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned()
+}
+
+async fn validate(State(site): State<Site>, headers: HeaderMap) -> Response {
+    if !site.shared.with(|world, now| world.keystone_up(now)) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if !asks_with_good_token(&site, &headers) {
+        return unauthorized();
+    }
+    let subject = subject(&headers);
+    match site.shared.ask(|world, now| world.validate(now, &subject)).await {
+        Ok(token) => with_subject(StatusCode::OK, &token, token_document(&site, &token)),
+        Err(refusal) => refuse(refusal, keystone_error).await,
+    }
+}
+
+async fn revoke(State(site): State<Site>, headers: HeaderMap) -> Response {
+    if !asks_with_good_token(&site, &headers) {
+        return unauthorized();
+    }
+    let subject = subject(&headers);
+    match site.shared.ask(|world, now| world.revoke(now, &subject)).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => refuse(refusal, keystone_error).await,
+    }
+}
+
+async fn catalog_only(State(site): State<Site>) -> Response {
+    Json(json!({"catalog": catalog(&site)})).into_response()
+}
+
+async fn projects(State(site): State<Site>, headers: HeaderMap) -> Response {
+    if !asks_with_good_token(&site, &headers) {
+        return unauthorized();
+    }
+    let projects: Vec<Value> = site
+        .shared
+        .lock()
+        .projects()
+        .iter()
+        .map(|(id, name)| json!({"id": id, "name": name, "domain_id": "default", "enabled": true}))
+        .collect();
+    Json(json!({"projects": projects, "links": {"next": null, "previous": null}})).into_response()
+}
+
+fn with_subject(status: StatusCode, token: &Token, document: Value) -> Response {
+    let mut answer = (status, Json(document)).into_response();
+    if let Ok(value) = HeaderValue::from_str(&token.id) {
+        answer.headers_mut().insert("x-subject-token", value);
+    }
+    answer
+}
+
+fn token_document(site: &Site, token: &Token) -> Value {
+    let epoch = site.shared.lock().spec().epoch_seconds;
+    let roles: Vec<Value> =
+        token.caller.roles.iter().map(|role| json!({"id": format!("role-{role}"), "name": role})).collect();
+    json!({"token": {
+        "methods": ["password"],
+        "user": {"id": token.caller.user_id, "name": token.caller.user, "password_expires_at": null,
+                 "domain": {"id": "default", "name": "Default"}},
+        "project": {"id": token.caller.project_id, "name": token.caller.project,
+                    "domain": {"id": "default", "name": "Default"}},
+        "is_domain": false,
+        "roles": roles,
+        "audit_ids": ["sim"],
+        "issued_at": wire::zulu(epoch, token.issued_at as i64),
+        "expires_at": wire::zulu(epoch, token.expires_at as i64),
+        "catalog": catalog(site),
+    }})
+}
+
+fn catalog(site: &Site) -> Value {
+    let services = [
+        ("identity", "keystone", "/identity/v3"),
+        ("compute", "nova", "/compute/v2.1"),
+        ("placement", "placement", "/placement"),
+        ("network", "neutron", "/network"),
+    ];
+    let entry = |(kind, name, path): (&str, &str, &str)| {
+        let url = format!("{}{path}", site.base);
+        let endpoint = |interface: &str| {
+            json!({"id": format!("{name}-{interface}"), "interface": interface, "region": "RegionOne",
+                   "region_id": "RegionOne", "url": url})
+        };
+        json!({"id": name, "type": kind, "name": name,
+               "endpoints": [endpoint("public"), endpoint("internal"), endpoint("admin")]})
+    };
+    Value::Array(services.into_iter().map(entry).collect())
+}
