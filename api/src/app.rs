@@ -89,7 +89,7 @@ impl App {
         clock()
     }
 
-    /// Tells the engine of this process that there is work. Others find it with their poll.
+    /// Tells the engine of this process that there is work: all who wait, and who looks next. Others find it with their poll.
     pub fn nudge(&self) {
         self.nudge.notify_waiters();
         self.nudge.notify_one();

@@ -79,7 +79,9 @@ pub enum ConfigError {
     Zero(&'static str),
     #[error("[api] link_prefix {0:?} must begin with http:// or https://")]
     LinkPrefix(String),
-    #[error("[api] auth = \"keystone\" needs the section [openstack]: the API validates tokens with its own login")]
+    #[error(
+        "[api] auth = \"keystone\" needs the section [openstack]: the API validates tokens with its own login"
+    )]
     NoKeystone,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use halberd_core::event::{Event, EventKind};
 use halberd_core::id::{EventId, HostId};
-use halberd_store::{events, fence_devices, unit};
+use halberd_store::{events, fence_devices, write};
 use serde_json::json;
 
 use crate::clock;
@@ -56,9 +56,9 @@ async fn check(shared: &Shared, host: HostId) {
             subject: format!("host/{name}"),
             data: json!({"host": name, "device": after.device, "text": after.text}),
         };
-        let told = unit!(&shared.db, |tx| {
+        let told = write(&shared.db, async |tx| {
             events::publish(tx, std::slice::from_ref(&event), 0, &shared.webhooks, clock::stamp()).await
-        });
+        }).await;
         if let Err(error) = told {
             tracing::warn!(host = name, %error, "the change of a fence device could not be told");
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
 use halberd_core::host::Host;
-use halberd_core::id::{EventId, HostId, NotificationId, RecoveryId};
+use halberd_core::id::{BootId, EventId, HostId, InstanceId, NotificationId, RecoveryId};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
 use halberd_core::recovery::host::HostRecovery;
@@ -18,7 +18,8 @@ use halberd_core::segment::Segment;
 use halberd_core::time::Mono;
 use halberd_core::verdict::Judgement;
 use halberd_store::recoveries::{Opened, Opening};
-use halberd_store::{Db, hosts, notifications, recoveries, segments, unit};
+use halberd_store::{Db, evidence, hosts, notifications, recoveries, segments, write};
+use halberd_types::report::{Report, ReportKind};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -42,6 +43,37 @@ pub async fn take_reports(shared: &Arc<Shared>, first: bool) -> halberd_store::R
     }
     Ok(())
 }
+
+/// What agents said that is no notification: a kernel panic is a statement of death (E1), a list of domains shows strays.
+/// `seen` is the number of the last row taken; the first round begins at the end, since what is older is of unknown age.
+pub async fn take_evidence(shared: &Shared, seen: &mut Option<i64>) -> halberd_store::Result<()> {
+    let Some(last) = *seen else {
+        *seen = Some(evidence::last(&shared.db).await?);
+        return Ok(());
+    };
+    for row in evidence::since(&shared.db, last, ROUND).await? {
+        *seen = Some(row.num);
+        if row.evidence.source != "agent" {
+            continue;
+        }
+        let Ok(report) = serde_json::from_value::<Report>(row.evidence.detail) else { continue };
+        let mut fleet = shared.fleet();
+        let Some(known) = fleet.hosts.get_mut(&row.evidence.host) else { continue };
+        let this_boot = known.sight.beats.boot == Some(BootId(report.boot));
+        match report.kind {
+            ReportKind::Panic { .. } if this_boot => known.sight.beats.panic = Some(clock::mono()),
+            ReportKind::Domains { domains } if this_boot => {
+                let running = domains.iter().filter(|domain| RUNS.contains(&domain.state));
+                known.domains = Some(running.map(|domain| InstanceId(domain.uuid)).collect());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// virDomainState of a domain that has memory: running, blocked, paused, being shut down, suspended.
+const RUNS: [i32; 5] = [1, 2, 3, 4, 7];
 
 async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halberd_store::Result<()> {
     let segment = segments::get(&shared.db, report.segment).await?.value;
@@ -72,7 +104,7 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
 
 async fn settle(db: &Db, report: &Notification, status: NotificationStatus, message: &str) -> halberd_store::Result<()> {
     let now = clock::stamp();
-    unit!(db, |tx| notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ()))
+    write(db, async |tx| notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ())).await
 }
 
 /// Opens a host's recovery because this engine's own judgement says *failed*. Its report is written with it.
@@ -158,7 +190,7 @@ async fn open(
             "detail": detail,
         }),
     };
-    let opened = unit!(&shared.db, |tx| {
+    let opened = write(&shared.db, async |tx| {
         let opening = Opening {
             recovery,
             report,
@@ -167,7 +199,7 @@ async fn open(
             webhooks: &shared.webhooks,
         };
         recoveries::open(tx, &opening, now).await
-    })?;
+    }).await?;
     match opened {
         Opened::New(_) => tracing::warn!(recovery = %recovery.id, host = recovery.host_name, kind = recovery.subject.kind(), text, "recovery opened"),
         Opened::AlreadyOpen(id) => tracing::info!(recovery = %id, host = recovery.host_name, "the report joins the open recovery"),

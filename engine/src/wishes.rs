@@ -9,7 +9,7 @@ use halberd_core::id::HostId;
 use halberd_core::recovery::host::HostState;
 use halberd_core::recovery::{Body, Recovery, Subject};
 use halberd_store::wishes::{self, WishRow};
-use halberd_store::{recoveries, unit};
+use halberd_store::{recoveries, write};
 use serde_json::json;
 
 use crate::clock;
@@ -55,7 +55,7 @@ pub async fn take_wishes(shared: &Arc<Shared>) -> halberd_store::Result<()> {
         if row.taken_by == Some(shared.engine) {
             continue;
         }
-        let taken = unit!(&shared.db, |tx| wishes::take(tx, row.wish.id, row.taken_by, shared.engine).await)?;
+        let taken = write(&shared.db, async |tx| wishes::take(tx, row.wish.id, row.taken_by, shared.engine).await).await?;
         if !taken {
             continue;
         }
@@ -67,9 +67,9 @@ pub async fn take_wishes(shared: &Arc<Shared>) -> halberd_store::Result<()> {
                 Err(text) => (false, text.clone()),
             };
             tracing::info!(wish = %row.wish.id, kind = row.wish.kind, actor = row.wish.actor, succeeded, text, "wish answered");
-            let done = unit!(&shared.db, |tx| {
-                wishes::done(tx, row.wish.id, succeeded, &json!({"answer": text}), clock::stamp()).await
-            });
+            let done = write(&shared.db, async |tx| {
+                wishes::done(tx, row.wish.id, succeeded, &json!({"text": text}), clock::stamp()).await
+            }).await;
             if let Err(error) = done {
                 tracing::warn!(wish = %row.wish.id, %error, "the answer to a wish could not be stored");
             }

@@ -1,1 +1,3 @@
-//! stub
+//! What the tests of the whole share: the production core in virtual time ([`virt`]).
+
+pub mod virt;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use halberd_core::time::Stamp;
 use chrono::{DateTime, Utc};
+use halberd_core::time::Stamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -31,7 +31,11 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, Failure> {
         return Ok(Value::Object(serde_json::Map::new()));
     }
     let value: Value = serde_json::from_slice(body).map_err(|error| {
-        Failure::bad_request(format!("The body is not JSON (line {}, column {}).", error.line(), error.column()))
+        Failure::bad_request(format!(
+            "The body is not JSON (line {}, column {}).",
+            error.line(),
+            error.column()
+        ))
     })?;
     if depth(&value) > DEPTH_LIMIT {
         return Err(Failure::bad_request(format!("The body is nested deeper than {DEPTH_LIMIT} levels.")));
@@ -92,7 +96,9 @@ impl Query {
     pub(crate) fn uuid(&mut self, name: &str) -> Result<Option<Uuid>, Failure> {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
         let parsed = Uuid::parse_str(&text);
-        parsed.map(Some).map_err(|_| Failure::bad_request(format!("'{name}' is '{}', not a UUID.", shorten(&text))))
+        parsed
+            .map(Some)
+            .map_err(|_| Failure::bad_request(format!("'{name}' is '{}', not a UUID.", shorten(&text))))
     }
 
     /// `limit`, from 1 to [`PAGE_AT_MOST`].
@@ -100,14 +106,19 @@ impl Query {
         let Some(text) = self.0.remove("limit") else { return Ok(PAGE) };
         match text.parse() {
             Ok(limit) if (1..=PAGE_AT_MOST).contains(&limit) => Ok(limit),
-            _ => Err(Failure::bad_request(format!("'limit' is '{}', not 1 to {PAGE_AT_MOST}.", shorten(&text)))),
+            _ => Err(Failure::bad_request(format!(
+                "'limit' is '{}', not 1 to {PAGE_AT_MOST}.",
+                shorten(&text)
+            ))),
         }
     }
 
     pub(crate) fn finish(self) -> Result<(), Failure> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => Err(Failure::bad_request(format!("The query has no parameter '{}'.", shorten(name)))),
+            Some(name) => {
+                Err(Failure::bad_request(format!("The query has no parameter '{}'.", shorten(name))))
+            }
         }
     }
 }

@@ -48,6 +48,11 @@ impl Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", detail)
     }
 
+    /// About this occurrence, for a reader that is no client.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> u16 {
         self.0.status
@@ -63,7 +68,12 @@ impl From<StoreError> for Failure {
             _ if error.is_unavailable() => {
                 tracing::warn!(%error, "the database cannot serve a request");
                 let detail = format!("{} Try again in a moment.", sentence(&error));
-                Failure::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The database cannot be used now", detail)
+                Failure::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "The database cannot be used now",
+                    detail,
+                )
             }
             _ => Failure::internal(&error),
         }
@@ -134,8 +144,19 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
 
 fn unknown(status: StatusCode, path: &str) -> Problem {
     let (slug, detail) = match status {
-        StatusCode::NOT_FOUND => ("not-found", format!("There is nothing at {path}; {PREFIX}/openapi.json lists what there is.")),
-        StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", format!("{path} does not take this method; the header Allow names those it takes.")),
+        StatusCode::NOT_FOUND => {
+            ("not-found", format!("There is nothing at {path}; {PREFIX}/openapi.json lists what there is."))
+        }
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "method-not-allowed",
+            format!("{path} does not take this method; the header Allow names those it takes."),
+        ),
+        StatusCode::UNAUTHORIZED => {
+            ("unauthenticated", "The request needs a valid token in X-Auth-Token.".to_owned())
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            ("unavailable", "Something this request needs does not answer now; try again.".to_owned())
+        }
         StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "The body is too large.".to_owned()),
         _ => ("refused", "The request was refused.".to_owned()),
     };
@@ -154,7 +175,8 @@ mod tests {
     fn the_store_s_words_become_statuses() {
         let missing = StoreError::NotFound { what: "host", id: "h".into() };
         let busy = StoreError::Conflict { attempts: 5, source: None };
-        let corrupt = StoreError::Corrupt { table: "t", row: "r".into(), column: "c", reason: "canary".into() };
+        let corrupt =
+            StoreError::Corrupt { table: "t", row: "r".into(), column: "c", reason: "canary".into() };
         assert_eq!(Failure::from(missing).status(), 404);
         assert_eq!(Failure::from(StoreError::Exists { what: "host", name: "h".into() }).status(), 409);
         assert_eq!(Failure::from(StoreError::BadList("x".into())).status(), 400);

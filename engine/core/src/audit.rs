@@ -73,8 +73,7 @@ pub enum Broken {
 /// Checks a whole chain, oldest first, each link with its stored hash; the first bad record is named.
 pub fn verify<'a>(chain: &str, links: impl IntoIterator<Item = (&'a Link, &'a str)>) -> Result<(), Broken> {
     let mut before = GENESIS.to_owned();
-    let mut expected = 1;
-    for (link, stored) in links {
+    for (expected, (link, stored)) in (1..).zip(links) {
         if link.sequence != expected {
             return Err(Broken::Gap { chain: chain.to_owned(), expected, found: link.sequence });
         }
@@ -82,7 +81,6 @@ pub fn verify<'a>(chain: &str, links: impl IntoIterator<Item = (&'a Link, &'a st
             return Err(Broken::Hash { chain: chain.to_owned(), sequence: link.sequence });
         }
         before = stored.to_owned();
-        expected += 1;
     }
     Ok(())
 }

@@ -83,7 +83,7 @@ impl Beats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
     pub name: String,
-    /// The failure domain the witness stands in; two witnesses of one domain are one.
+    /// The failure domain the witness stands in, for people.
     pub domain: Option<String>,
     /// When we heard the statement.
     pub at: Mono,

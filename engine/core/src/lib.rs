@@ -53,7 +53,7 @@ macro_rules! text_enum {
         }
         impl std::str::FromStr for $name {
             type Err = $crate::UnknownWord;
-            fn from_str(word: &str) -> Result<Self, Self::Err> {
+            fn from_str(word: &str) -> ::std::result::Result<Self, Self::Err> {
                 match word {
                     $($word => Ok($name::$variant),)+
                     _ => Err($crate::UnknownWord { kind: stringify!($name), word: word.to_owned() }),

@@ -362,7 +362,10 @@ impl Runner {
                 facts.ordered_at = Some(now);
                 facts.not_before = None;
             }
-            Memory::Proved => facts.proved_at = Some(now),
+            Memory::Proved => {
+                facts.proved_at = Some(now);
+                facts.not_before = None;
+            }
             Memory::MarkedDown => facts.marked_at = Some(now),
         }
     }

@@ -193,10 +193,11 @@ impl WebhookConfig {
             (None, None) => None,
         };
         if let Some(secret) = &secret {
-            Keys::parse(&secret.read().map_err(|what| format!("secret: {what}"))?).map_err(|what| format!("secret: {what}"))?;
+            Keys::parse(&secret.read().map_err(|what| format!("secret: {what}"))?)
+                .map_err(|what| format!("secret: {what}"))?;
         }
         let (preset, template) = self.body()?;
-        let networks = self.allow_networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let networks: Vec<Network> = self.allow_networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         super::network::check_literal(&url, &networks)?;
         if !(1..=LONGEST_TIMEOUT_MS).contains(&self.timeout_ms) {
             return Err(format!("timeout_ms must be 1 to {LONGEST_TIMEOUT_MS}"));
@@ -219,7 +220,9 @@ impl WebhookConfig {
     fn checked_proxy(&self) -> Result<Option<Url>, String> {
         let Some(proxy) = &self.proxy else { return Ok(None) };
         if !self.allow_networks.is_empty() {
-            return Err("has both proxy and allow_networks: behind a proxy the latter cannot be checked".into());
+            return Err(
+                "has both proxy and allow_networks: behind a proxy the latter cannot be checked".into()
+            );
         }
         Url::parse(proxy.expose_secret()).map(Some).map_err(|error| format!("proxy: {error}"))
     }
@@ -236,14 +239,17 @@ impl WebhookConfig {
             let names: Vec<_> = preset::PRESETS.iter().map(|preset| preset.name).collect();
             format!("template '{text}' is none of generic, {}, and no JSON document", names.join(", "))
         })?;
-        let template = Template::parse(preset.template).map_err(|what| format!("template {}: {what}", preset.name))?;
+        let template =
+            Template::parse(preset.template).map_err(|what| format!("template {}: {what}", preset.name))?;
         Ok((Some(preset), Some(template)))
     }
 
     fn interest(&self, preset: Option<&Preset>) -> Result<Interest, String> {
         let tickets = preset.filter(|preset| preset.tickets);
         let every = || match tickets {
-            Some(_) => Interest::Kinds(EventKind::ALL.iter().copied().filter(|kind| ticket::moves(*kind)).collect()),
+            Some(_) => {
+                Interest::Kinds(EventKind::ALL.iter().copied().filter(|kind| ticket::moves(*kind)).collect())
+            }
             None => Interest::All,
         };
         let words = match &self.events {
@@ -262,19 +268,25 @@ impl WebhookConfig {
         };
         let kinds: BTreeSet<EventKind> = words.iter().map(kind).collect::<Result<_, String>>()?;
         match (tickets, kinds.iter().find(|kind| !ticket::moves(**kind))) {
-            (Some(preset), Some(kind)) => Err(format!("events: {kind} moves no ticket, so template {} cannot tell it", preset.name)),
+            (Some(preset), Some(kind)) => {
+                Err(format!("events: {kind} moves no ticket, so template {} cannot tell it", preset.name))
+            }
             _ => Ok(Interest::Kinds(kinds)),
         }
     }
 
     fn checked_headers(&self) -> Result<Vec<(HeaderName, SecretValue)>, String> {
         let check = |(name, value): (&String, &SecretValue)| {
-            let header: HeaderName = name.parse().map_err(|_| format!("headers: '{name}' is no header name"))?;
-            if header.as_str().starts_with("webhook-") || matches!(header.as_str(), "content-length" | "host" | "transfer-encoding") {
+            let header: HeaderName =
+                name.parse().map_err(|_| format!("headers: '{name}' is no header name"))?;
+            if header.as_str().starts_with("webhook-")
+                || matches!(header.as_str(), "content-length" | "host" | "transfer-encoding")
+            {
                 return Err(format!("headers: '{name}' is set by us"));
             }
             let read = value.read().map_err(|what| format!("header '{name}': {what}"))?;
-            HeaderValue::from_str(read.expose_secret()).map_err(|_| format!("header '{name}': its value is not one line of text"))?;
+            HeaderValue::from_str(read.expose_secret())
+                .map_err(|_| format!("header '{name}': its value is not one line of text"))?;
             Ok((header, value.clone()))
         };
         self.headers.iter().map(check).collect()
@@ -284,7 +296,8 @@ impl WebhookConfig {
         for (name, value) in &self.params {
             value.read().map_err(|what| format!("params.{name}: {what}"))?;
         }
-        let missing = preset.and_then(|preset| preset.needs.iter().find(|name| !self.params.contains_key(**name)));
+        let missing =
+            preset.and_then(|preset| preset.needs.iter().find(|name| !self.params.contains_key(**name)));
         match (missing, preset) {
             (Some(name), Some(preset)) => Err(format!("template {} wants params.{name}", preset.name)),
             _ => Ok(self.params.clone()),

@@ -117,7 +117,8 @@ mod tests {
     }
 
     fn sent(template: &str, row: &EventRow) -> Value {
-        let section = json!({"name": "h", "url": "http://h/", "template": template, "params": {"routing_key": "R"}});
+        let section =
+            json!({"name": "h", "url": "http://h/", "template": template, "params": {"routing_key": "R"}});
         let hook = serde_json::from_value::<WebhookConfig>(section).unwrap().check().unwrap();
         serde_json::from_slice(&build(&hook, row, "/halberd").unwrap().body).unwrap()
     }
@@ -143,8 +144,14 @@ mod tests {
         assert_eq!((&open["routing_key"], &open["payload"]["severity"]), (&json!("R"), &json!("critical")));
         assert_eq!(open["payload"]["custom_details"]["epoch"], 4, "the whole event goes along, typed");
         let (open, close) = (sent("servicenow", &opened), sent("servicenow", &closed));
-        assert_eq!((&open["records"][0]["severity"], &open["records"][0]["message_key"]), (&json!("1"), &json!(RECOVERY)));
-        assert_eq!((&close["records"][0]["severity"], &close["records"][0]["message_key"]), (&json!("0"), &json!(RECOVERY)));
+        assert_eq!(
+            (&open["records"][0]["severity"], &open["records"][0]["message_key"]),
+            (&json!("1"), &json!(RECOVERY))
+        );
+        assert_eq!(
+            (&close["records"][0]["severity"], &close["records"][0]["message_key"]),
+            (&json!("0"), &json!(RECOVERY))
+        );
         let (open, close) = (sent("jira", &opened), sent("jira", &closed));
         assert_eq!((&open["data"]["action"], &close["data"]["action"]), (&json!("open"), &json!("close")));
         assert_eq!(open["data"]["key"], close["data"]["key"]);

@@ -65,7 +65,10 @@ impl Default for AnnouncerOptions {
 
 impl fmt::Debug for AnnouncerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnnouncerOptions").field("source", &self.source).field("poll", &self.poll).finish_non_exhaustive()
+        f.debug_struct("AnnouncerOptions")
+            .field("source", &self.source)
+            .field("poll", &self.poll)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,6 +80,24 @@ impl Nudge {
     pub fn wake(&self) {
         self.0.notify_waiters();
     }
+}
+
+/// Checks every section without a database: for a configuration that is not used yet.
+///
+/// # Errors
+/// As [`Announcer::new`].
+pub fn check(sections: &[WebhookConfig]) -> Result<(), ConfigError> {
+    let mut names = BTreeSet::new();
+    for section in sections {
+        if !names.insert(&section.name) {
+            return Err(ConfigError {
+                name: section.name.clone(),
+                what: "there are two of this name".into(),
+            });
+        }
+        section.check()?;
+    }
+    Ok(())
 }
 
 /// Sends what stands in the outbox.
@@ -93,7 +114,11 @@ impl Announcer {
     ///
     /// # Errors
     /// The first section that cannot be used, and why.
-    pub fn new(db: Db, sections: &[WebhookConfig], options: AnnouncerOptions) -> Result<Announcer, ConfigError> {
+    pub fn new(
+        db: Db,
+        sections: &[WebhookConfig],
+        options: AnnouncerOptions,
+    ) -> Result<Announcer, ConfigError> {
         let mut names = BTreeSet::new();
         let mut hooks = Vec::with_capacity(sections.len());
         for section in sections {
@@ -103,7 +128,10 @@ impl Announcer {
             }
             let hook = section.check()?;
             if hook.secret.is_none() && hook.template.is_none() {
-                tracing::warn!(webhook = hook.name, "no secret: the receiver cannot tell our messages from anybody's");
+                tracing::warn!(
+                    webhook = hook.name,
+                    "no secret: the receiver cannot tell our messages from anybody's"
+                );
             }
             let client = send::client(&hook).map_err(fail)?;
             hooks.push((Arc::new(hook), client));

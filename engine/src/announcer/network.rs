@@ -21,7 +21,8 @@ impl FromStr for Network {
     type Err = String;
     fn from_str(text: &str) -> Result<Network, String> {
         let refuse = || format!("allow_networks: '{text}' is no network such as 10.0.0.0/8 or fd00::/8");
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| refuse())?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| refuse()))?;
@@ -33,7 +34,9 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         // An IPv4 address in IPv6 clothes is the IPv4 address.
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => same(own.to_bits().into(), other.to_bits().into(), 32 - self.bits),
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                same(own.to_bits().into(), other.to_bits().into(), 32 - self.bits)
+            }
             (IpAddr::V6(own), IpAddr::V6(other)) => same(own.to_bits(), other.to_bits(), 128 - self.bits),
             _ => false,
         }
@@ -50,10 +53,12 @@ pub(super) fn allows(networks: &[Network], address: IpAddr) -> bool {
 }
 
 /// A URL that names an address is never resolved, so it is held against the list here.
-pub(super) fn check_literal(url: &Url, networks: &Vec<Network>) -> Result<(), String> {
+pub(super) fn check_literal(url: &Url, networks: &[Network]) -> Result<(), String> {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     match host.parse::<IpAddr>() {
-        Ok(address) if !allows(networks, address) => Err(format!("url: {address} is in none of allow_networks")),
+        Ok(address) if !allows(networks, address) => {
+            Err(format!("url: {address} is in none of allow_networks"))
+        }
         _ => Ok(()),
     }
 }
@@ -100,8 +105,14 @@ mod tests {
 
     #[test]
     fn an_address_in_the_url_is_checked_in_every_spelling() {
-        let networks = vec!["10.0.0.0/8".parse().unwrap()];
-        for url in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::ffff:127.0.0.1]/", "http://[::1]/"] {
+        let networks: [Network; 1] = ["10.0.0.0/8".parse().unwrap()];
+        for url in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::1]/",
+        ] {
             assert!(check_literal(&Url::parse(url).unwrap(), &networks).is_err(), "{url}");
         }
         assert!(check_literal(&Url::parse("http://10.1.1.1/").unwrap(), &networks).is_ok());

@@ -52,14 +52,21 @@ pub(super) fn client(hook: &Hook) -> Result<reqwest::Client, String> {
         builder = builder.dns_resolver(Arc::new(Guarded(hook.networks.clone())));
     }
     if let Some(proxy) = &hook.proxy {
-        let proxy = reqwest::Proxy::all(proxy.clone()).map_err(|error| format!("proxy: {}", chain(&error.without_url())))?;
+        let proxy = reqwest::Proxy::all(proxy.clone())
+            .map_err(|error| format!("proxy: {}", chain(&error.without_url())))?;
         builder = builder.proxy(proxy);
     }
     builder.build().map_err(|error| chain(&error))
 }
 
 /// Sends a message once. `id` is the same at each attempt, `now` is not.
-pub(super) async fn post(client: &reqwest::Client, hook: &Hook, id: &str, message: Message, now: Stamp) -> Result<(), Failure> {
+pub(super) async fn post(
+    client: &reqwest::Client,
+    hook: &Hook,
+    id: &str,
+    message: Message,
+    now: Stamp,
+) -> Result<(), Failure> {
     let seconds = now.0.div_euclid(1_000_000);
     let mut request = client
         .post(hook.url.clone())
@@ -68,7 +75,10 @@ pub(super) async fn post(client: &reqwest::Client, hook: &Hook, id: &str, messag
         .header("webhook-timestamp", seconds);
     let mut secrets = Vec::new();
     if let Some(secret) = &hook.secret {
-        let keys = secret.read().and_then(|text| Keys::parse(&text)).map_err(|what| Failure::new(format!("secret: {what}")))?;
+        let keys = secret
+            .read()
+            .and_then(|text| Keys::parse(&text))
+            .map_err(|what| Failure::new(format!("secret: {what}")))?;
         request = request.header("webhook-signature", keys.sign(id, seconds, &message.body));
     }
     for (name, value) in &hook.headers {
@@ -97,7 +107,9 @@ async fn judge(response: Response, secrets: &[SecretString]) -> Result<(), Failu
         .and_then(|value| value.to_str().ok()?.trim().parse().ok())
         .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PATIENCE));
     let text = match status {
-        _ if status.is_redirection() => format!("{status}: redirects are not followed; set url to where it leads"),
+        _ if status.is_redirection() => {
+            format!("{status}: redirects are not followed; set url to where it leads")
+        }
         _ => format!("{status} {}", redact(read_start(response).await, secrets)).trim_end().to_owned(),
     };
     Err(Failure { text, is_final: status == StatusCode::GONE, patience })

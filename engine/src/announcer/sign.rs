@@ -45,7 +45,10 @@ fn key(word: &str) -> Result<Hmac<Sha256>, String> {
     let encoded = word.strip_prefix(PREFIX).ok_or("must begin with whsec_")?;
     let bytes = STANDARD.decode(encoded).map_err(|_| "what follows whsec_ is not base64")?;
     if !KEY_BYTES.contains(&bytes.len()) {
-        return Err(format!("holds {} bytes; Standard Webhooks asks for 24 to 64 (openssl rand -base64 32)", bytes.len()));
+        return Err(format!(
+            "holds {} bytes; Standard Webhooks asks for 24 to 64 (openssl rand -base64 32)",
+            bytes.len()
+        ));
     }
     Hmac::new_from_slice(&bytes).map_err(|error| error.to_string())
 }
@@ -73,7 +76,12 @@ mod tests {
 
     #[test]
     fn a_bad_secret_is_named_and_not_repeated() {
-        for (text, what) in [("", "empty"), ("hunter2", "whsec_"), ("whsec_hunter2!", "base64"), ("whsec_aHVudGVyMg==", "24 to 64")] {
+        for (text, what) in [
+            ("", "empty"),
+            ("hunter2", "whsec_"),
+            ("whsec_hunter2!", "base64"),
+            ("whsec_aHVudGVyMg==", "24 to 64"),
+        ] {
             let error = Keys::parse(&text.to_owned().into()).unwrap_err();
             assert!(error.contains(what) && !error.contains("hunter2"), "{text}: {error}");
         }

@@ -16,7 +16,8 @@ const CLOSE: &str = "}}";
 impl Template {
     /// Reads a template. An error names what is wrong and where.
     pub fn parse(text: &str) -> Result<Template, String> {
-        let document: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON document: {error}"))?;
+        let document: Value =
+            serde_json::from_str(text).map_err(|error| format!("is no JSON document: {error}"))?;
         check(&document)?;
         Ok(Template(document))
     }
@@ -41,9 +42,9 @@ fn fill(node: &Value, values: &Value) -> Value {
     match node {
         Value::String(text) => fill_text(text, values),
         Value::Array(items) => items.iter().map(|item| fill(item, values)).collect(),
-        Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(key, field)| (key.clone(), fill(field, values))).collect::<Map<_, _>>())
-        }
+        Value::Object(fields) => Value::Object(
+            fields.iter().map(|(key, field)| (key.clone(), fill(field, values))).collect::<Map<_, _>>(),
+        ),
         other => other.clone(),
     }
 }
@@ -56,11 +57,16 @@ enum Piece<'t> {
 fn pieces(text: &str) -> Result<Vec<Piece<'_>>, String> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some((before, after)) = rest.split_once(OPEN) {
-        let (path, after) = after.split_once(CLOSE).ok_or_else(|| format!("'{{{{' without '}}}}' in {text:?}"))?;
+        let (path, after) =
+            after.split_once(CLOSE).ok_or_else(|| format!("'{{{{' without '}}}}' in {text:?}"))?;
         let path = path.trim();
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+        let is_name = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        };
         if !path.split('.').all(is_name) {
-            return Err(format!("'{{{{{path}}}}}' is no path such as event.data.text; there is nothing but paths in templates"));
+            return Err(format!(
+                "'{{{{{path}}}}}' is no path such as event.data.text; there is nothing but paths in templates"
+            ));
         }
         if !before.is_empty() {
             pieces.push(Piece::Text(before));
@@ -124,8 +130,17 @@ mod tests {
     fn nothing_filled_in_is_ever_evaluated() {
         // The payload corpus of S11: templates of others, quotes, controls, our own placeholders.
         let corpus = [
-            r#"", "admin": true, "x": ""#, "{{params.routing_key}}", "}}{{params.routing_key}}{{", "${7*7}", "#{7*7}", "{% raw %}",
-            "{{7*7}}", "<%= 7*7 %>", "\u{0}\n\u{2028}\\u0022", "${jndi:ldap://x}", "__import__('os')",
+            r#"", "admin": true, "x": ""#,
+            "{{params.routing_key}}",
+            "}}{{params.routing_key}}{{",
+            "${7*7}",
+            "#{7*7}",
+            "{% raw %}",
+            "{{7*7}}",
+            "<%= 7*7 %>",
+            "\u{0}\n\u{2028}\\u0022",
+            "${jndi:ldap://x}",
+            "__import__('os')",
         ];
         for payload in corpus {
             let values = json!({"name": payload, "params": {"routing_key": "SECRET"}});
@@ -138,7 +153,16 @@ mod tests {
 
     #[test]
     fn anything_but_a_path_is_refused() {
-        for bad in ["{", r#"{"a": "{{x"}"#, r#"["{{a b}}"]"#, r#"["{{}}"]"#, r#"["{{a..b}}"]"#, r#"["{{#if x}}"]"#, r#"["{{a|safe}}"]"#, r#"["{{f()}}"]"#] {
+        for bad in [
+            "{",
+            r#"{"a": "{{x"}"#,
+            r#"["{{a b}}"]"#,
+            r#"["{{}}"]"#,
+            r#"["{{a..b}}"]"#,
+            r#"["{{#if x}}"]"#,
+            r#"["{{a|safe}}"]"#,
+            r#"["{{f()}}"]"#,
+        ] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }
     }

@@ -58,6 +58,7 @@ pub fn severity(kind: EventKind) -> &'static str {
         RecoveryOpened | RecoveryNeedsOperator | ServiceDown => "critical",
         GuestFailed | RecoveryHeld | EngineLost => "error",
         AgentLost | DeviceBad | HostFenced => "warning",
-        RecoveryResumed | RecoveryClosed | HostReturned | GuestRecovered | AgentBack | DeviceGood | ServiceUp => "info",
+        RecoveryResumed | RecoveryClosed | HostReturned | GuestRecovered | AgentBack | DeviceGood
+        | ServiceUp => "info",
     }
 }

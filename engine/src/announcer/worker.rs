@@ -73,13 +73,16 @@ impl Worker {
     }
 
     async fn claim(&self, free: usize) -> halberd_store::Result<Vec<Claimed>> {
-        let name = self.hook.name.clone();
+        let name = &self.hook.name;
         // A look first: an idle hook must not queue for the one connection that writes.
-        if free == 0 || deliveries::list(&self.db, Some(&name), Some(DeliveryState::Pending), 1).await?.is_empty() {
+        if free == 0
+            || deliveries::list(&self.db, Some(name), Some(DeliveryState::Pending), 1).await?.is_empty()
+        {
             return Ok(Vec::new());
         }
-        let (limit, hold, now) = (u32::try_from(free).unwrap_or(1), self.hook.timeout + CLAIM_MARGIN, self.now());
-        write(&self.db, async |tx| deliveries::claim(tx, &name, limit, hold, now).await).await
+        let (limit, hold, now) =
+            (u32::try_from(free).unwrap_or(1), self.hook.timeout + CLAIM_MARGIN, self.now());
+        write(&self.db, async |tx| deliveries::claim(tx, name, limit, hold, now).await).await
     }
 
     async fn deliver(self, claimed: Claimed) {
@@ -111,11 +114,17 @@ impl Worker {
     async fn is_behind(&self, claimed: &Claimed) -> halberd_store::Result<bool> {
         let own = &claimed.delivery;
         let pending =
-            deliveries::list(&self.db, Some(&self.hook.name), Some(DeliveryState::Pending), LOOKED_THROUGH).await?;
-        Ok(own.recovery.is_some() && pending.iter().any(|other| other.recovery == own.recovery && other.num < own.num))
+            deliveries::list(&self.db, Some(&self.hook.name), Some(DeliveryState::Pending), LOOKED_THROUGH)
+                .await?;
+        Ok(own.recovery.is_some()
+            && pending.iter().any(|other| other.recovery == own.recovery && other.num < own.num))
     }
 
-    async fn record(&self, claimed: &Claimed, sent: Result<&'static str, Failure>) -> halberd_store::Result<()> {
+    async fn record(
+        &self,
+        claimed: &Claimed,
+        sent: Result<&'static str, Failure>,
+    ) -> halberd_store::Result<()> {
         let now = self.now();
         let chance = rand::rng().random_range(0.0..1.0);
         let pause = self.options.schedule.pause(claimed.delivery.attempts, chance);
@@ -125,17 +134,18 @@ impl Worker {
             Err(_) => "failed",
         };
         self.tell(claimed, &sent, outcome);
-        let pause = pause.unwrap_or_default().max(sent.as_ref().err().and_then(|failure| failure.patience).unwrap_or_default());
+        let pause = pause
+            .unwrap_or_default()
+            .max(sent.as_ref().err().and_then(|failure| failure.patience).unwrap_or_default());
         let next_at = Stamp(now.0.saturating_add(i64::try_from(pause.as_micros()).unwrap_or(i64::MAX)));
-        // Owned: a unit that borrows from its caller is not `Send` in a task.
-        let (row, error) = (claimed.delivery.clone(), sent.err().map(|failure| failure.text));
+        let (row, error) = (&claimed.delivery, sent.err().map(|failure| failure.text));
         write(&self.db, async |tx| {
             let attempt = match &error {
                 None => Attempt::Delivered,
                 Some(error) if outcome == "dead" => Attempt::Dead { error },
                 Some(error) => Attempt::Failed { error, next_at },
             };
-            deliveries::record(tx, &row, attempt, now).await
+            deliveries::record(tx, row, attempt, now).await
         })
         .await?;
         Ok(())
@@ -143,13 +153,18 @@ impl Worker {
 
     fn tell(&self, claimed: &Claimed, sent: &Result<&'static str, Failure>, outcome: &'static str) {
         metrics::counter!("halberd_webhook_attempts_total", "webhook" => self.hook.name.clone(), "outcome" => outcome).increment(1);
-        let (webhook, event, attempts) = (&self.hook.name, claimed.delivery.event, claimed.delivery.attempts + 1);
+        let (webhook, event, attempts) =
+            (&self.hook.name, claimed.delivery.event, claimed.delivery.attempts + 1);
         match (outcome, sent) {
             ("dead", Err(failure)) => {
                 tracing::error!(webhook, %event, attempts, error = failure.text, "dead letter: given up; send it again with `halberd webhook retry` once the receiver is well");
             }
-            (_, Err(failure)) if attempts == 1 => tracing::warn!(webhook, %event, error = failure.text, "webhook failed; trying on"),
-            (_, Err(failure)) => tracing::debug!(webhook, %event, attempts, error = failure.text, "webhook failed again"),
+            (_, Err(failure)) if attempts == 1 => {
+                tracing::warn!(webhook, %event, error = failure.text, "webhook failed; trying on")
+            }
+            (_, Err(failure)) => {
+                tracing::debug!(webhook, %event, attempts, error = failure.text, "webhook failed again")
+            }
             (_, Ok(_)) => tracing::debug!(webhook, %event, attempts, outcome, "webhook"),
         }
     }

@@ -166,17 +166,20 @@ fn answer(fleet: &mut Fleet, host: HostId, key: &AgentKey, beat: &Beat, engine: 
     Ack { engine, host: beat.host, boot: beat.boot, counter: beat.counter, network: beat.network, nonce, fetch_orders, state, peers }
 }
 
-/// The next hosts after this one, in the order of their ids. A silent one stays: its neighbours' silence about it is what counts.
+/// The two hosts before and the two after this one, in the order of their ids: who watches whom is mutual, since the two share
+/// a link. A silent one stays: its neighbours' silence about it is what counts.
 fn ring(fleet: &Fleet, host: HostId, key: &AgentKey, network: Network) -> Vec<Peer> {
-    let after = fleet.hosts.range(host..).chain(fleet.hosts.range(..host)).map(|(_, known)| known);
-    after
-        .filter(|known| known.row.id != host)
-        .filter_map(|known| {
-            let address = known.addresses.get(&network)?;
-            let (_, theirs) = known.key.as_ref()?;
+    let ids: Vec<HostId> = fleet.hosts.values().filter(|known| known.key.is_some()).map(|known| known.row.id).collect();
+    let Some(place) = ids.iter().position(|id| *id == host) else { return Vec::new() };
+    let around = [1, ids.len() - 1, 2, ids.len().saturating_sub(2)].map(|step| ids[(place + step) % ids.len()]);
+    let mut peers: Vec<Peer> = Vec::new();
+    for known in around.iter().filter_map(|id| fleet.hosts.get(id)).filter(|known| known.row.id != host) {
+        let (Some(address), Some((_, theirs))) = (known.addresses.get(&network), known.key.as_ref()) else { continue };
+        let neighbour = host_hash(known.row.id.0);
+        if peers.len() < MAX_PEERS && peers.iter().all(|peer| peer.neighbour != neighbour) {
             let link = LinkKey::between((host.0, key), (known.row.id.0, theirs));
-            Some(Peer { neighbour: host_hash(known.row.id.0), address: *address, link })
-        })
-        .take(MAX_PEERS)
-        .collect()
+            peers.push(Peer { neighbour, address: *address, link });
+        }
+    }
+    peers
 }

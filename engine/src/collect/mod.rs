@@ -4,5 +4,6 @@
 
 pub mod fleet;
 pub mod listener;
+pub mod look;
 pub mod probe;
 pub mod watch;

@@ -11,10 +11,6 @@ use tokio::net::TcpStream;
 use crate::clock;
 use crate::shared::Shared;
 
-/// Pace between two power readings of one BMC while a host is suspect.
-pub const POWER_EVERY: Duration = Duration::from_secs(5);
-/// Between two questions to its user land.
-pub const USER_LAND_EVERY: Duration = Duration::from_secs(1);
 /// A living user land greets within this on a local network.
 const GREETING: Duration = Duration::from_millis(900);
 

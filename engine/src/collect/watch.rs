@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
-use halberd_core::host::Admission;
 use halberd_core::id::{BootId, EventId, HostId};
 use halberd_core::lease::Pulse;
 use halberd_core::policy::Policy;
 use halberd_core::time::Mono;
-use halberd_core::verdict::{self, Judgement, Verdict};
+use halberd_core::verdict::{Judgement, Verdict};
 use halberd_store::sightings::{self, SightingRow};
-use halberd_store::{agent_keys, events, fence_devices, hosts, list::Page, segments, unit};
+use halberd_store::{agent_keys, events, fence_devices, hosts, list::Page, orders, segments, write};
 use halberd_types::beat::AgentKey;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::look::{self, Todo};
 use super::probe;
 use crate::clock;
 use crate::config::overlay;
@@ -100,11 +100,15 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
     let with_device: BTreeSet<HostId> = fence_devices::list(&shared.db).await?.into_iter().map(|row| row.host).collect();
     let all = Page { limit: u32::MAX, ..Page::default() };
     let stored_segments = segments::list(&shared.db, &segments::SegmentFilter::default(), &all).await?;
+    let ordered: BTreeSet<HostId> = orders::hosts_pending(&shared.db).await?.into_iter().collect();
     let versions: BTreeMap<HostId, i64> = agent_keys::versions(&shared.db).await?.into_iter().collect();
     let stale = {
         let mut fleet = shared.fleet();
         fleet.refresh(rows, &policies, &shared.policy, &with_device, clock::mono());
         fleet.segments = stored_segments.into_iter().map(|row| (row.value.id, row.value)).collect();
+        for known in fleet.hosts.values_mut() {
+            known.fetch_orders = ordered.contains(&known.row.id);
+        }
         for known in fleet.hosts.values_mut().filter(|known| !versions.contains_key(&known.row.id)) {
             known.key = None;
         }
@@ -123,19 +127,10 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
     Ok(())
 }
 
-/// What a look at one host asks for.
-enum Todo {
-    Power(HostId),
-    UserLand(HostId, Vec<std::net::SocketAddr>),
-    Open(HostId, Box<Judgement>),
-    Say(HostId, Verdict, Box<Judgement>),
-    Boot(HostId, i64, u32, BootId),
-}
-
 /// One look at every host. True while any is suspect.
 async fn look(shared: &Arc<Shared>) -> bool {
     let now = clock::mono();
-    let (todos, suspects) = decide(shared, now);
+    let (todos, suspects) = look::look(&mut shared.fleet(), now);
     for todo in todos {
         match todo {
             Todo::Power(host) => drop(tokio::spawn(probe::power(shared.clone(), host))),
@@ -146,61 +141,6 @@ async fn look(shared: &Arc<Shared>) -> bool {
         }
     }
     suspects
-}
-
-fn decide(shared: &Shared, now: Mono) -> (Vec<Todo>, bool) {
-    let mut todos = Vec::new();
-    let mut suspects = false;
-    let mut fleet = shared.fleet();
-    fleet.note_silence(now);
-    let ids: Vec<HostId> = fleet.hosts.keys().copied().collect();
-    for id in ids {
-        let Some(evidence) = fleet.evidence(id, now) else { continue };
-        let Some(known) = fleet.hosts.get_mut(&id) else { continue };
-        new_boot(known, &mut todos);
-        let suspect = known.silent_since.is_some() && known.row.admission != Admission::Out;
-        if known.silent_since.is_some() {
-            suspects = suspects || suspect;
-            start_probes(known, now, &mut todos);
-        }
-        if !known.sight.agent || known.row.admission != Admission::In {
-            continue;
-        }
-        let judgement = verdict::judge(&evidence, &known.policy, now);
-        let verdict = judgement.verdict;
-        if verdict == Verdict::Failed {
-            todos.push(Todo::Open(id, Box::new(judgement)));
-        } else if known.said != Some(verdict) && verdict != Verdict::CannotTell {
-            todos.push(Todo::Say(id, verdict, Box::new(judgement)));
-        }
-        if verdict != Verdict::CannotTell {
-            known.said = Some(verdict);
-        }
-    }
-    (todos, suspects)
-}
-
-/// The engine numbers boots (DESIGN 10.7): a new boot id of a host that is in, or admitted, gets the next number.
-fn new_boot(known: &super::fleet::Known, todos: &mut Vec<Todo>) {
-    let Some(boot) = known.sight.beats.boot else { return };
-    let unknown = known.row.boot != Some(boot) && !known.row.retired_boots.contains(&boot);
-    if unknown && known.row.admission != Admission::Out || !known.row.ever_agent {
-        todos.push(Todo::Boot(known.row.id, known.row.version, known.row.boot_number + u32::from(unknown), boot));
-    }
-}
-
-fn start_probes(known: &mut super::fleet::Known, now: Mono, todos: &mut Vec<Todo>) {
-    let probing = &mut known.probing;
-    let due = |last: Option<Mono>, pace: Duration| last.is_none_or(|at| now.since(at) >= pace);
-    if known.sight.has_device && !probing.power_busy && due(probing.power, probe::POWER_EVERY) {
-        (probing.power, probing.power_busy) = (Some(now), true);
-        todos.push(Todo::Power(known.row.id));
-    }
-    let addresses: Vec<_> = known.addresses.values().copied().collect();
-    if !addresses.is_empty() && !probing.user_land_busy && due(probing.user_land, probe::USER_LAND_EVERY) {
-        (probing.user_land, probing.user_land_busy) = (Some(now), true);
-        todos.push(Todo::UserLand(known.row.id, addresses));
-    }
 }
 
 /// A transition: stored, and told when it is one people care about.
@@ -226,23 +166,23 @@ async fn say(shared: &Shared, host: HostId, verdict: Verdict, judgement: &Judgem
     });
     let entry = Entry::new("host_sighted", format!("{name} is {state}: {text}"), json!({"exhibits": judgement.exhibits}));
     let chain = halberd_store::audit::engine_chain(shared.engine);
-    let stored = unit!(&shared.db, |tx| {
+    let stored = write(&shared.db, async |tx| {
         sightings::record(tx, &row).await?;
         halberd_store::audit::append(tx, &chain, 0, std::slice::from_ref(&entry), now).await?;
         if let Some(event) = &event {
             events::publish(tx, std::slice::from_ref(event), 0, &shared.webhooks, now).await?;
         }
         Ok(())
-    });
+    }).await;
     if let Err(error) = stored {
         tracing::warn!(host = name, %error, "a sighting could not be stored");
     }
 }
 
 async fn note_boot(shared: &Shared, host: HostId, version: i64, number: u32, boot: BootId) {
-    let stored = unit!(&shared.db, |tx| {
+    let stored = write(&shared.db, async |tx| {
         hosts::set_boot(tx, host, version, number, Some(boot), true, clock::stamp()).await
-    });
+    }).await;
     match stored {
         Ok(_) => {
             if let Ok(row) = hosts::get(&shared.db, host).await

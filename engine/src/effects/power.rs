@@ -14,7 +14,7 @@ use halberd_fencing::{FenceDevices, Gate, Limits, PowerState, Target};
 use halberd_store::fence_devices::CheckRow;
 use halberd_store::seal::Sealer;
 use halberd_store::sessions::Session;
-use halberd_store::{Db, fence_devices, hosts, recoveries, sessions, unit};
+use halberd_store::{Db, fence_devices, hosts, recoveries, sessions, write};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use uuid::Uuid;
@@ -47,18 +47,20 @@ impl Devices {
         Ok(Target { host: row.name, levels: devices.levels, expected })
     }
 
-    /// With nothing on file the first identity seen is kept and compared from then on (DESIGN 7).
+    /// What is not on file is taken from the first identity seen, and compared from then on (DESIGN 7).
     async fn keep_identity(&self, host: HostId, target: &Target, identity: Option<&fencing::Identity>) {
-        let Some(identity) = identity.filter(|identity| target.expected.is_empty() && identity.names_a_machine()) else { return };
+        let missing = target.expected.uuid.is_none() || target.expected.serial.is_none();
+        let contradicts = |identity: &&fencing::Identity| target.expected.compare(identity) == Some(false);
+        let Some(identity) = identity.filter(|identity| missing && identity.names_a_machine() && !contradicts(identity)) else { return };
         let text = identity.to_string();
         let new = self.seen.lock().map(|mut seen| seen.insert(host, text.clone()).is_none()).unwrap_or(false);
         if !new {
             return;
         }
         let (serial, uuid) = (identity.serial.clone(), identity.uuid);
-        let kept = unit!(&self.db, |tx| hosts::keep_identity(tx, host, serial.as_deref(), uuid).await);
+        let kept = write(&self.db, async |tx| hosts::keep_identity(tx, host, serial.as_deref(), uuid).await).await;
         match kept {
-            Ok(()) => tracing::warn!(host = target.host, identity = text, "no serial on file: the identity first seen is kept; compare it with the machine's label"),
+            Ok(()) => tracing::warn!(host = target.host, identity = text, "not all of it was on file: the identity first seen is kept; compare it with the machine's label"),
             Err(error) => tracing::warn!(host = target.host, %error, "the BMC's identity could not be kept"),
         }
     }
@@ -81,6 +83,14 @@ struct Right<'a> {
 
 #[async_trait]
 impl Gate for Right<'_> {
+    /// A device that cannot name the machine, with nothing to compare it with, gets no order (DESIGN 7).
+    async fn accepts(&self, device: &str, _: Option<&fencing::Identity>, matches: Option<bool>) -> Result<(), String> {
+        match matches {
+            Some(true) => Ok(()),
+            _ => Err(format!("{device} does not show which machine it switches, or neither serial nor UUID is on file for this host")),
+        }
+    }
+
     async fn may_send(&self, device: &str, token: Option<&str>) -> Result<(), String> {
         if let Some(token) = token {
             let session = Session {
@@ -91,7 +101,7 @@ impl Gate for Right<'_> {
                 recovery: Some(self.order.recovery),
                 at: clock::stamp(),
             };
-            let recorded = unit!(&self.devices.db, |tx| sessions::add(tx, &self.devices.sealer, &session).await);
+            let recorded = write(&self.devices.db, async |tx| sessions::add(tx, &self.devices.sealer, &session).await).await;
             recorded.map_err(|error| format!("the BMC session could not be recorded: {error}"))?;
         }
         let now = recoveries::get(&self.devices.db, self.order.recovery).await.map_err(|error| format!("the right to act could not be checked: {error}"))?;
@@ -168,7 +178,7 @@ impl Power for Devices {
         let target = self.target(host).await?;
         for session in &recorded {
             fencing::revoke(&target, session.token.expose_secret(), &self.limits).await.map_err(|error| error.to_string())?;
-            unit!(&self.db, |tx| sessions::remove(tx, session.id).await).map_err(say)?;
+            write(&self.db, async |tx| sessions::remove(tx, session.id).await).await.map_err(say)?;
         }
         Ok(recorded.len())
     }
@@ -204,7 +214,7 @@ impl Power for Devices {
             };
             *position += 1;
             findings.push(format!("{}: {text}", check.device));
-            unit!(&self.db, |tx| fence_devices::record_check(tx, &row).await.map(|_| ())).map_err(|error| error.to_string())?;
+            write(&self.db, async |tx| fence_devices::record_check(tx, &row).await.map(|_| ())).await.map_err(|error| error.to_string())?;
         }
         Ok(findings)
     }

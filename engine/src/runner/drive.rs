@@ -6,7 +6,7 @@ use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::id::HostId;
 use halberd_core::recovery::Subject;
 use halberd_core::runner::{Commit, Op, Reply, Runner, Sight};
-use halberd_store::{Error, commit, hosts, recoveries, unit};
+use halberd_store::{Error, commit, hosts, recoveries, write};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
         tracing::info!(recovery = %id, state = %runner.recovery().word(), reason = runner.recovery().reason, "recovery closed");
         shared.nudge.notify_waiters();
     } else {
-        let given = unit!(&shared.db, |tx| recoveries::release(tx, id, epoch, shared.engine, clock::stamp()).await);
+        let given = write(&shared.db, async |tx| recoveries::release(tx, id, epoch, shared.engine, clock::stamp()).await).await;
         tracing::info!(recovery = %id, given = given.unwrap_or(false), "recovery given back");
     }
     id

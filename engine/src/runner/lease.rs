@@ -6,7 +6,7 @@ use std::time::Duration;
 use halberd_core::lease::{Hold, Observed};
 use halberd_core::policy::Policy;
 use halberd_store::engines::{self, Registered};
-use halberd_store::{sightings, unit};
+use halberd_store::{sightings, write};
 use serde_json::json;
 
 use crate::clock;
@@ -36,13 +36,13 @@ pub async fn register(shared: &Shared) -> Result<(), NameTaken> {
         let sent = clock::mono();
         let lapsed = seen.as_ref().filter(|seen| seen.lapsed(lease)).and_then(|seen| Some((seen.owner?, seen.counter)));
         let alone = shared.db.holds_exclusive_lock();
-        let registered = unit!(&shared.db, |tx| {
+        let registered = write(&shared.db, async |tx| {
             engines::register(tx, &shared.name, shared.engine, lapsed, alone, &detail, clock::stamp()).await
-        })?;
+        }).await?;
         match registered {
             Registered::Done { former } => {
                 if let Some(former) = former {
-                    unit!(&shared.db, |tx| sightings::forget(tx, former).await)?;
+                    write(&shared.db, async |tx| sightings::forget(tx, former).await).await?;
                 }
                 shared.set_hold(|hold| *hold = Some(Hold::claimed(0, 0, &shared.policy, sent)));
                 return Ok(());
@@ -71,7 +71,7 @@ pub async fn run(shared: Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         if shared.renew_due(clock::mono()) {
             let sent = clock::mono();
-            match unit!(&shared.db, |tx| engines::renew(tx, shared.engine, clock::stamp()).await) {
+            match write(&shared.db, async |tx| engines::renew(tx, shared.engine, clock::stamp()).await).await {
                 Ok(Some(_)) => {
                     counter += 1;
                     shared.set_hold(|hold| match hold {
@@ -96,7 +96,7 @@ pub async fn run(shared: Arc<Shared>) {
 
 /// Gives the lease back, so that nobody need wait for it.
 pub async fn give_back(shared: &Shared) {
-    let stopped = unit!(&shared.db, |tx| engines::stop(tx, shared.engine, clock::stamp()).await);
+    let stopped = write(&shared.db, async |tx| engines::stop(tx, shared.engine, clock::stamp()).await).await;
     if let Err(error) = stopped {
         tracing::warn!(%error, "the lease could not be given back; others wait until it lapses");
     }

@@ -11,7 +11,7 @@ use halberd_core::id::{EngineId, RecoveryId};
 use halberd_core::lease::Observed;
 use halberd_core::policy::Policy;
 use halberd_store::recoveries::Holder;
-use halberd_store::{engines, intents, recoveries, vmoves, unit};
+use halberd_store::{engines, intents, recoveries, vmoves, write};
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -27,6 +27,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut driven: BTreeMap<RecoveryId, tokio::task::AbortHandle> = BTreeMap::new();
     let mut others: BTreeMap<EngineId, Observed> = BTreeMap::new();
     let mut first = true;
+    let mut evidence = None;
     while !shared.stop.is_cancelled() {
         while let Some(ended) = drivers.try_join_next() {
             if let Ok(id) = ended {
@@ -36,7 +37,7 @@ pub async fn run(shared: Arc<Shared>) {
         driven.retain(|_, handle| !handle.is_finished());
         let now = clock::mono();
         if shared.may_act(now) {
-            match round(&shared, first, &mut others, &driven).await {
+            match round(&shared, first, &mut evidence, &mut others, &driven).await {
                 Ok(claimed) => {
                     first = false;
                     for owned in claimed {
@@ -71,9 +72,11 @@ pub struct Owned {
 async fn round(
     shared: &Arc<Shared>,
     first: bool,
+    evidence: &mut Option<i64>,
     others: &mut BTreeMap<EngineId, Observed>,
     driven: &BTreeMap<RecoveryId, tokio::task::AbortHandle>,
 ) -> halberd_store::Result<Vec<Owned>> {
+    intake::take_evidence(shared, evidence).await?;
     intake::take_reports(shared, first).await?;
     crate::wishes::take_wishes(shared).await?;
     observe(shared, others).await?;
@@ -119,9 +122,9 @@ fn free(shared: &Shared, others: &BTreeMap<EngineId, Observed>, holder: &Holder)
 
 async fn claim(shared: &Shared, holder: &Holder) -> halberd_store::Result<Option<Owned>> {
     let now = clock::stamp();
-    let taken = unit!(&shared.db, |tx| {
+    let taken = write(&shared.db, async |tx| {
         recoveries::claim(tx, holder.id, holder.epoch, holder.owner, shared.engine, now).await
-    })?;
+    }).await?;
     let Some(recovery) = taken else { return Ok(None) };
     let vmoves = vmoves::of_recovery(&shared.db, recovery.id).await?;
     let inherited = intents::open_of_recovery(&shared.db, recovery.id).await?.into_iter().map(|row| row.intent).collect();

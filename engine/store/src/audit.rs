@@ -10,6 +10,7 @@ use halberd_core::id::{EngineId, RecoveryId};
 use halberd_core::time::Stamp;
 use serde_json::Value;
 
+use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
@@ -130,7 +131,10 @@ pub async fn checkpoint(tx: &mut Tx, now: Stamp) -> Result<bool> {
 }
 
 /// Checks every chain against itself, its head and the last checkpoint; the answer is what is broken, first bad record each.
-pub async fn verify(mut on: impl Read) -> Result<Vec<Broken>> {
+pub async fn verify(db: &Db) -> Result<Vec<Broken>> {
+    // One moment's view: chains grow while they are checked.
+    let mut tx = db.snapshot().await?;
+    let mut on = &mut tx;
     let heads = heads_of(&mut on).await?;
     let chains = all(&mut on, "SELECT DISTINCT chain FROM audit", vec![]).await?;
     let mut names: std::collections::BTreeSet<String> = heads.keys().cloned().collect();
@@ -216,7 +220,8 @@ fn read(chain: &str, row: &Row) -> Result<(Link, String)> {
     let row = row.of("audit", "sequence");
     let detail: Value = row.json("detail")?;
     // The hash covers the detail as we write it; another spelling of the same value is a change as well.
-    if detail.to_string() != row.text("detail")? || row.text("chain")? != chain {
+    let spelled = detail.to_string();
+    if spelled != row.text("detail")? || row.text("chain")? != chain {
         return Err(row.corrupt("detail", "it is not spelled as it was written"));
     }
     let link = Link {

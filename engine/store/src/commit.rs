@@ -7,8 +7,7 @@ use uuid::Uuid;
 
 use crate::db::Db;
 use crate::error::Result;
-use crate::transaction::{Read, Tx};
-use crate::unit;
+use crate::transaction::{Read, Tx, write};
 use crate::{audit, events, hosts, intents, notifications, recoveries, vmoves};
 
 /// Applies a commit; the answer is the recovery's new version.
@@ -17,7 +16,7 @@ use crate::{audit, events, hosts, intents, notifications, recoveries, vmoves};
 /// [`crate::Error::Lost`], [`crate::Error::IntentOpen`] and [`crate::Error::Condition`] leave nothing written. After
 /// [`crate::Error::Ambiguous`] ask [`was_applied`].
 pub async fn apply(db: &Db, commit: &Commit, webhooks: &[String], now: Stamp) -> Result<i64> {
-    unit!(db, |tx| apply_in(tx, commit, webhooks, now).await)
+    write(db, async |tx| apply_in(tx, commit, webhooks, now).await).await
 }
 
 /// The same inside a unit of the caller's.

@@ -75,7 +75,7 @@ impl Db {
     pub async fn open_with(url: &str, options: Options) -> Result<Db> {
         let path = sqlite_path(url)?;
         let lock = match options.access {
-            Access::Exclusive => Some(take_lock(&path)?.ok_or_else(|| Error::Locked { path: path.clone() })?),
+            Access::Exclusive => Some(wait_for_lock(&path).await?),
             Access::Shared => None,
         };
         let connect = SqliteConnectOptions::new()
@@ -104,7 +104,9 @@ impl Db {
             migrate::check(&write).await?;
         }
         drop(migrating);
-        let read = pool(options.readers.max(1)).connect_with(connect).await.map_err(classify)?;
+        // Readers cannot write, whatever statement reaches them.
+        let reader = connect.pragma("query_only", "1");
+        let read = pool(options.readers.max(1)).connect_with(reader).await.map_err(classify)?;
         Ok(Db::Sqlite(Arc::new(Sqlite { write, read, path, lock })))
     }
 
@@ -140,8 +142,19 @@ impl Db {
 
     /// Proves that the database answers and takes writes.
     pub async fn ping(&self) -> Result<()> {
-        // A begun write transaction finds a file that was lost or made read-only; dropping it changes nothing.
-        Tx::begin(self).await.map(drop)
+        // Beginning to write finds a file that was lost or made read-only; an empty commit changes nothing.
+        Tx::begin(self).await?.commit().await
+    }
+
+    /// A view of one moment, for reads that must agree with each other. Writers go on beside it; it cannot write.
+    pub async fn snapshot(&self) -> Result<Tx> {
+        match self {
+            Db::Sqlite(sqlite) => {
+                let begun =
+                    sqlite.read.begin_with(Dialect::Sqlite.begin_snapshot()).await.map_err(classify)?;
+                Ok(Tx { inner: TxKind::Sqlite(begun) })
+            }
+        }
     }
 
     pub(crate) async fn begin_for_write(&self) -> Result<Tx> {
@@ -187,6 +200,17 @@ fn sqlite_path(url: &str) -> Result<PathBuf> {
         path if path.contains('?') => refuse("options after '?' are not supported"),
         path => PathBuf::from_str(path).or_else(|_| refuse("this is no path")),
     }
+}
+
+/// An API or CLI holds the lock for the moment of a migration; only an engine holds it longer than this waits.
+async fn wait_for_lock(path: &Path) -> Result<File> {
+    for _ in 0..10 {
+        if let Some(lock) = take_lock(path)? {
+            return Ok(lock);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(Error::Locked { path: path.to_owned() })
 }
 
 /// `Ok(None)`: another process, or another opening in this one, holds it.

@@ -32,6 +32,16 @@ impl Dialect {
         }
     }
 
+    /// Begins a transaction that sees one moment and cannot write.
+    pub fn begin_snapshot(self) -> &'static str {
+        match self {
+            // In WAL mode its first read fixes the moment.
+            Dialect::Sqlite => "BEGIN DEFERRED",
+            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Dialect::Mysql => "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+        }
+    }
+
     /// `?` outside quotes becomes `$1`, `$2`, ... where the database wants that.
     pub fn placeholders(self, sql: &str) -> Cow<'_, str> {
         if self != Dialect::Postgres {

@@ -1,6 +1,8 @@
 //! Intents: effects that may have happened. Committed before the first byte of the call (I7), resolved afterwards; an
 //! unresolved one tells the next owner to ask the world.
 
+use std::collections::BTreeMap;
+
 use halberd_core::id::{HostId, RecoveryId};
 use halberd_core::runner::{Intent, Resolution};
 use halberd_core::time::Stamp;
@@ -8,6 +10,7 @@ use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::dialect::ROWS_PER_STATEMENT;
 use crate::error::{Error, Result};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Arg, Row, args};
@@ -59,7 +62,7 @@ async fn open_among(tx: &mut Tx, intents: &[Intent]) -> Result<Option<String>> {
     if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return Ok(Some(twice[0].to_owned()));
     }
-    for chunk in keys.chunks(crate::dialect::ROWS_PER_STATEMENT) {
+    for chunk in keys.chunks(ROWS_PER_STATEMENT) {
         let marks = vec!["?"; chunk.len()].join(", ");
         let sql = AssertSqlSafe(format!("SELECT open_key FROM intents WHERE open_key IN ({marks}) LIMIT 1"));
         let values: Vec<Arg> = chunk.iter().map(|key| Arg::from(*key)).collect();
@@ -72,13 +75,22 @@ async fn open_among(tx: &mut Tx, intents: &[Intent]) -> Result<Option<String>> {
 
 /// Records how intents ended and frees their keys. One that was resolved before stays as it was.
 pub(crate) async fn resolve(tx: &mut Tx, resolved: &[Resolution], now: Stamp) -> Result<()> {
+    // Most of a batch end alike: one statement for all that do.
+    let mut alike: BTreeMap<(&str, String), Vec<Uuid>> = BTreeMap::new();
     for resolution in resolved {
-        tx.exec(
-            "UPDATE intents SET open_key = NULL, resolved_at = ?, result = ?, result_detail = ? \
-             WHERE id = ? AND resolved_at IS NULL",
-            args![now, &resolution.result, resolution.detail.to_string(), resolution.intent],
-        )
-        .await?;
+        alike.entry((&resolution.result, resolution.detail.to_string())).or_default().push(resolution.intent);
+    }
+    for ((result, detail), ids) in alike {
+        for chunk in ids.chunks(ROWS_PER_STATEMENT) {
+            let marks = vec!["?"; chunk.len()].join(", ");
+            let sql = AssertSqlSafe(format!(
+                "UPDATE intents SET open_key = NULL, resolved_at = ?, result = ?, result_detail = ? \
+                 WHERE resolved_at IS NULL AND id IN ({marks})"
+            ));
+            let mut values = args![now, result, &detail];
+            values.extend(chunk.iter().map(|id| Arg::from(*id)));
+            tx.exec(sql, values).await?;
+        }
     }
     Ok(())
 }

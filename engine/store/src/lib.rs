@@ -4,10 +4,15 @@
 //! audit record and its event commit together or not at all (I29). No function looks at a clock: the time is an argument, and
 //! no stored time decides anything (I23). One corner knows the databases: [`dialect`].
 //!
-//! ```ignore
+//! ```no_run
+//! # use halberd_core::{segment::Segment, time::Stamp};
+//! # use halberd_store::{Access, Db, Page, Result, hosts, segments, write};
+//! # async fn example(segment: Segment, now: Stamp) -> Result<()> {
 //! let db = Db::open("sqlite:halberd.db", Access::Exclusive).await?;
-//! let segment = write(&db, async |tx| segments::create(tx, &segment, now).await).await?;
-//! let hosts = hosts::list(&db, &HostFilter::default(), &Page::default()).await?;
+//! let stored = write(&db, async |tx| segments::create(tx, &segment, now).await).await?;
+//! let hosts = hosts::list(&db, &hosts::HostFilter::default(), &Page::default()).await?;
+//! # Ok(())
+//! # }
 //! ```
 
 pub mod agent_keys;

@@ -2,8 +2,10 @@
 //! migrated by one explicit command.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlStr, SqlitePool};
 
 use crate::dialect::classify;
@@ -26,15 +28,31 @@ pub(crate) async fn run(pool: &SqlitePool) -> Result<()> {
     sqlite().run(&mut *connection).await.map_err(Error::Migrate)
 }
 
-/// Beside a running engine nothing is changed; its schema must be ours.
+/// Beside a running engine nothing is changed; its schema must be ours. An engine that is just starting may still be at it.
 pub(crate) async fn check(pool: &SqlitePool) -> Result<()> {
-    let applied: i64 = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations")
-        .fetch_one(pool)
-        .await
-        .map_err(classify)?;
     let ours = SQLITE.last().map_or(0, |step| step.0);
-    if applied == ours {
-        return Ok(());
+    let mut applied = 0;
+    for _ in 0..50 {
+        applied = newest(pool).await?;
+        if applied >= ours {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(Error::Migrate(sqlx::migrate::MigrateError::VersionTooNew(applied, ours)))
+    match applied.cmp(&ours) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(Error::Migrate(MigrateError::VersionTooOld(applied, ours))),
+        Ordering::Greater => Err(Error::Migrate(MigrateError::VersionTooNew(applied, ours))),
+    }
+}
+
+/// The newest step applied; 0 for an empty database.
+async fn newest(pool: &SqlitePool) -> Result<i64> {
+    let table = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+    let tables: i64 = sqlx::query_scalar(table).fetch_one(pool).await.map_err(classify)?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let newest = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success = 1";
+    sqlx::query_scalar(newest).fetch_one(pool).await.map_err(classify)
 }

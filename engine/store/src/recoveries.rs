@@ -227,7 +227,8 @@ pub async fn list(mut on: impl Read, filter: &RecoveryFilter, page: &Page) -> Re
 
 /// How many of each kind are open; for metrics.
 pub async fn count_open(mut on: impl Read) -> Result<Vec<(String, i64)>> {
-    let sql = "SELECT kind, COUNT(*) AS n FROM recoveries WHERE open_key IS NOT NULL GROUP BY kind ORDER BY kind";
+    let sql =
+        "SELECT kind, COUNT(*) AS n FROM recoveries WHERE open_key IS NOT NULL GROUP BY kind ORDER BY kind";
     let read = |row: &Row| {
         let row = row.of("recoveries", "kind");
         Ok((row.string("kind")?, row.int("n")?))

@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::transaction::{Read, Tx, first};
-use crate::unit;
+use crate::transaction::{Read, Tx, first, write};
 use crate::value::{args, json};
 
 /// What the secrets key is checked against.
@@ -27,7 +26,7 @@ pub struct Disarm {
 
 /// The database's identity, made at its first use: an engine that finds another one knows that history changed under it.
 pub async fn identity(db: &Db, now: Stamp) -> Result<Uuid> {
-    unit!(db, |tx| {
+    write(db, async |tx| {
         if let Some((text, _)) = get(&mut *tx, IDENTITY).await? {
             return text.parse().map_err(|_| Error::Corrupt {
                 table: "settings",
@@ -39,7 +38,7 @@ pub async fn identity(db: &Db, now: Stamp) -> Result<Uuid> {
         let id = Uuid::new_v4();
         insert(tx, IDENTITY, &id.to_string(), now).await?;
         Ok(id)
-    })
+    }).await
 }
 
 /// The disarm row, while one stands.

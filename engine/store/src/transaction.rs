@@ -110,7 +110,6 @@ pub(crate) async fn first(on: &mut impl Read, sql: impl SqlSafeStr, args: Vec<Ar
 /// The unit must not touch the outside world: it may run more than once, each time on a clone. On any error nothing of it
 /// remains. (`AsyncFnOnce` and `Clone` rather than `AsyncFn`, because only so the compiler sees that the future is `Send`
 /// when the unit borrows from its surroundings.)
-/// If the compiler says "implementation of `Send` is not general enough", use [`crate::unit!`] instead: same law, no closure.
 pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
     db: &Db,
     unit: F,
@@ -124,6 +123,7 @@ pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
                     return Err(Error::Conflict { attempts: attempt, source });
                 }
                 Err(Error::Conflict { .. }) => {
+                    tracing::debug!(attempt, "the unit met another writer; it runs again");
                     tokio::time::sleep(pause(attempt)).await;
                     attempt += 1;
                 }
@@ -131,64 +131,6 @@ pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
             }
         }
     }
-}
-
-/// Tells the compiler that a unit fails as the store does.
-#[doc(hidden)]
-pub fn of_store<T, F: Future<Output = Result<T>>>(unit: F) -> F {
-    unit
-}
-
-/// What [`unit!`] needs between two runs.
-#[derive(Debug, Default)]
-pub struct Attempts(u32);
-
-impl Attempts {
-    /// Takes the end of one run: `Ok(Some)` is the unit's result, `Ok(None)` means run it again.
-    ///
-    /// # Errors
-    /// Whatever ended the unit for good.
-    pub async fn after<T>(&mut self, ended: Result<T>) -> Result<Option<T>> {
-        self.0 += 1;
-        match ended {
-            Err(Error::Conflict { source, .. }) if self.0 >= ATTEMPTS => {
-                Err(Error::Conflict { attempts: self.0, source })
-            }
-            Err(Error::Conflict { .. }) => {
-                tokio::time::sleep(pause(self.0)).await;
-                Ok(None)
-            }
-            ended => ended.map(Some),
-        }
-    }
-}
-
-/// [`write`] where the future has to be `Send` (spawned tasks, axum handlers, async traits): the compiler cannot yet prove that
-/// of an async closure that borrows. The same law: one transaction, committed, the whole unit again on conflict.
-///
-/// `let stored = unit!(&db, |tx| segments::create(tx, &segment, now).await)?;`
-#[macro_export]
-macro_rules! unit {
-    ($db:expr, |$tx:ident| $body:expr) => {{
-        let mut attempts = $crate::transaction::Attempts::default();
-        loop {
-            let ended = async {
-                let mut owned = $crate::Tx::begin($db).await?;
-                let value = {
-                    let $tx = &mut owned;
-                    $crate::transaction::of_store(async { $body }).await?
-                };
-                owned.commit().await?;
-                $crate::Result::Ok(value)
-            }
-            .await;
-            match attempts.after(ended).await {
-                Ok(Some(value)) => break $crate::Result::Ok(value),
-                Ok(None) => continue,
-                Err(error) => break Err(error),
-            }
-        }
-    }};
 }
 
 fn pause(attempt: u32) -> Duration {

@@ -7,13 +7,12 @@ use halberd_store::{fence_devices, hosts};
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::{Wish, WishKind};
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::halberd::wishes::{About, Accepted, record};
+use crate::{App, Caller};
 
 /// Has each fence device of a host reached, logged into and read now; the wish tells the end, GET shows the result.
 #[utoipa::path(
@@ -36,7 +35,10 @@ pub(crate) async fn handler(
     let (db, id) = (door::db(&app), input::id::<HostId>(&uuid)?);
     let host = hosts::get(db, id).await?;
     if fence_devices::get(db, id).await?.is_none() {
-        return Err(Failure::conflict(format!("Host {} has no fence device to check; set one first.", host.name)));
+        return Err(Failure::conflict(format!(
+            "Host {} has no fence device to check; set one first.",
+            host.name
+        )));
     }
     let mut body = input::json(&body)?;
     if body.as_object().is_some_and(serde_json::Map::is_empty) {

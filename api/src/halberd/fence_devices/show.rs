@@ -6,12 +6,11 @@ use halberd_core::id::HostId;
 use halberd_store::hosts;
 use halberd_types::halberd::fence_device::FenceDevicesView;
 use halberd_types::halberd::problem::Problem;
-use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 /// The fence devices of a host, secrets masked, each with its last check.
 #[utoipa::path(

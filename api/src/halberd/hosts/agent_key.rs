@@ -14,12 +14,11 @@ use halberd_types::halberd::host::AgentKeyIssued;
 use halberd_types::halberd::problem::Problem;
 use rand::TryRngCore;
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 /// Makes a key for the host's agent in place of the former, which is void at once.
 #[utoipa::path(
@@ -38,7 +37,7 @@ pub(crate) async fn issue(
 ) -> Result<Response, Failure> {
     door::require(&caller, Verb::Command)?;
     let id = input::id::<HostId>(&uuid)?;
-    let sealer = door::sealer(&app)?;
+    let sealer = door::sealer(&app);
     let mut bytes = [0u8; 32];
     rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(|error| Failure::internal(&error))?;
     let (now, chain, actor) = (door::now(&app), door::chain(&app), door::actor(&caller));
@@ -86,5 +85,9 @@ pub(crate) async fn withdraw(
         Ok(true)
     })
     .await?;
-    if had { Ok(StatusCode::NO_CONTENT) } else { Err(Failure::not_found(format!("Host {id} has no agent key."))) }
+    if had {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failure::not_found(format!("Host {id} has no agent key.")))
+    }
 }

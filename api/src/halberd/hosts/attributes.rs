@@ -11,12 +11,11 @@ use halberd_store::{audit, write};
 use halberd_types::halberd::host::HostAttributes;
 use halberd_types::halberd::problem::Problem;
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 /// Replaces rack, power, switch, serial and machine of a host; what is absent is cleared.
 #[utoipa::path(
@@ -53,7 +52,11 @@ pub(crate) async fn handler(
     write(door::db(&app), async |tx| {
         let host = hosts::edit(tx, id, &edit, now).await?;
         let text = format!("{actor} set where {} stands and which machine it is", host.name);
-        let entry = Entry::new("host_attributes_set", text, json!({ "host": id, "actor": actor, "attributes": wanted }));
+        let entry = Entry::new(
+            "host_attributes_set",
+            text,
+            json!({ "host": id, "actor": actor, "attributes": wanted }),
+        );
         audit::append(tx, &chain, 0, &[entry], now).await
     })
     .await?;

@@ -6,13 +6,12 @@ use halberd_core::id::HostId;
 use halberd_store::hosts;
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::{Wish, WishKind, WishRequest};
-use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::halberd::wishes::{About, Accepted, record};
+use crate::{App, Caller};
 
 /// Take a host back that is out.
 #[utoipa::path(

@@ -3,16 +3,16 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use halberd_core::id::RecoveryId;
+use halberd_core::recovery::Recovery;
 use halberd_store::{audit, evidence, intents, notifications, recoveries, vmoves, wishes};
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::recovery::{Explain, TimelineEntry};
-use uuid::Uuid;
 
 use super::{engine_names, story, view};
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input::{self, time};
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 /// Newest pieces of evidence and newest wishes that are searched for this recovery's.
 const SEARCHED: u32 = 1000;
@@ -41,7 +41,8 @@ pub(crate) async fn handler(
     let calls: Vec<_> = calls.iter().map(|row| view::intent(row, &recovery, &moves)).collect();
     let mut timeline = begun(&app, &recovery).await?;
     timeline.extend(story::of_chain(&chain));
-    timeline.extend(story::of_evidence(&evidence::list(db, recovery.subject.host(), SEARCHED).await?, &recovery));
+    timeline
+        .extend(story::of_evidence(&evidence::list(db, recovery.subject.host(), SEARCHED).await?, &recovery));
     timeline.extend(story::of_calls(&calls));
     timeline.extend(story::of_wishes(&wishes::list(db, SEARCHED).await?, &recovery));
     // Stable: of one instant, the report stands before the record it led to, and that before its calls.
@@ -59,7 +60,7 @@ pub(crate) async fn handler(
 }
 
 /// The report it answers; a return has none of its own.
-async fn begun(app: &App, recovery: &halberd_core::recovery::Recovery) -> Result<Vec<TimelineEntry>, Failure> {
+async fn begun(app: &App, recovery: &Recovery) -> Result<Vec<TimelineEntry>, Failure> {
     let report = match notifications::get(door::db(app), recovery.notification).await {
         Ok(report) => report,
         Err(halberd_store::Error::NotFound { .. }) => return Ok(Vec::new()),
@@ -69,7 +70,13 @@ async fn begun(app: &App, recovery: &halberd_core::recovery::Recovery) -> Result
     Ok(vec![TimelineEntry {
         at: time(report.created_at),
         what: "notification_received".to_owned(),
-        detail: format!("{} of {} by {}: {}", report.kind, recovery.host_name, report.origin, said.join(", ")),
+        detail: format!(
+            "{} of {} by {}: {}",
+            report.kind,
+            recovery.host_name,
+            report.origin,
+            said.join(", ")
+        ),
         evidence: Vec::new(),
     }])
 }

@@ -12,10 +12,10 @@ use halberd_types::halberd::recovery::{GuestCounts, RecoverySummary};
 use uuid::Uuid;
 
 use super::{engine_names, view};
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input::Query;
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 const KINDS: &[&str] = &["host", "instance", "process", "return"];
 

@@ -6,13 +6,12 @@ use halberd_core::id::RecoveryId;
 use halberd_store::recoveries;
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::{Wish, WishKind, WishRequest};
-use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
-use crate::halberd::wishes::{Accepted, About, record};
+use crate::halberd::wishes::{About, Accepted, record};
+use crate::{App, Caller};
 
 /// Try the failed guests, or a stopped recovery, again.
 #[utoipa::path(

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use halberd_core::id::RecoveryId;
+use halberd_core::recovery::Recovery;
 use halberd_store::notifications::NotificationFilter;
 use halberd_store::{Page as StorePage, audit, intents, notifications, recoveries, vmoves};
 use halberd_types::halberd::problem::Problem;
@@ -10,10 +11,10 @@ use halberd_types::halberd::recovery::RecoveryDetail;
 use uuid::Uuid;
 
 use super::{engine_names, story, view};
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 /// One recovery: its guests' moves, its calls, its proof, what it waits for and what may be asked of it.
 #[utoipa::path(
@@ -55,13 +56,19 @@ pub(crate) async fn handler(
     }))
 }
 
+/// A report that joined was made while the recovery was open, or an engine's poll before; this is far longer.
+const JOINS_WITHIN: i64 = 300_000_000;
+
 /// The report that opened it, and those that joined it.
-async fn reports(app: &App, recovery: &halberd_core::recovery::Recovery) -> Result<Vec<Uuid>, Failure> {
+async fn reports(app: &App, recovery: &Recovery) -> Result<Vec<Uuid>, Failure> {
     let db = door::db(app);
     let filter = NotificationFilter { host: Some(recovery.subject.host()), ..NotificationFilter::default() };
+    let from = recovery.opened_at.0.saturating_sub(JOINS_WITHIN);
+    let until = recovery.closed_at.map_or(i64::MAX, |at| at.0);
     let mut reports = vec![recovery.notification.0];
     for report in notifications::list(db, &filter, &StorePage::default()).await? {
         if report.id != recovery.notification
+            && (from..=until).contains(&report.created_at.0)
             && notifications::recovery_of(db, report.id).await? == Some(recovery.id)
         {
             reports.push(report.id.0);

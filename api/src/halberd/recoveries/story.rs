@@ -15,8 +15,8 @@ use halberd_core::time::Stamp;
 use halberd_store::evidence::EvidenceRow;
 use halberd_store::wishes::WishRow;
 use halberd_types::halberd::recovery::{
-    EvidenceView, GateAnswer, GateWord, IntentView, ProofMeans, ProofView, Replay, TimelineEntry, VerdictView,
-    VerdictWord,
+    EvidenceView, GateAnswer, GateWord, IntentView, ProofMeans, ProofView, Replay, TimelineEntry,
+    VerdictView, VerdictWord,
 };
 use serde_json::Value;
 
@@ -71,13 +71,18 @@ pub(crate) fn of_evidence(rows: &[EvidenceRow], recovery: &Recovery) -> Vec<Time
 pub(crate) fn of_calls(calls: &[IntentView]) -> Vec<TimelineEntry> {
     let entry = |call: &IntentView| {
         let end = match (call.resolved_at, &call.answer) {
-            (Some(at), Some(answer)) => format!("{answer} after {} ms", (at - call.written_at).num_milliseconds()),
+            (Some(at), Some(answer)) => {
+                format!("{answer} after {} ms", (at - call.written_at).num_milliseconds())
+            }
             _ => "its end is not known yet".to_owned(),
         };
         TimelineEntry {
             at: call.written_at,
             what: "call_written".to_owned(),
-            detail: format!("{} {} (attempt {}, epoch {}): {end}", call.effect, call.subject.name, call.attempt, call.epoch),
+            detail: format!(
+                "{} {} (attempt {}, epoch {}): {end}",
+                call.effect, call.subject.name, call.attempt, call.epoch
+            ),
             evidence: Vec::new(),
         }
     };
@@ -141,7 +146,8 @@ pub(crate) fn verdict(recovery: &Recovery, chain: &Chain) -> Option<VerdictView>
     }
     if recovery.word() == StateWord::Cancelled {
         let at = newest(chain, &["state_changed"]).map_or(recovery.opened_at, |link| Stamp(link.at));
-        let alive = ["alive:", "only its agent is lost:"].iter().any(|start| recovery.reason.starts_with(start));
+        let alive =
+            ["alive:", "only its agent is lost:"].iter().any(|start| recovery.reason.starts_with(start));
         return alive.then(|| told(VerdictWord::Alive, &recovery.reason, at));
     }
     if let Some(link) = newest(chain, &["host_judged", "permit_withheld"]) {
@@ -163,7 +169,13 @@ pub(crate) fn proof(recovery: &Recovery, chain: &Chain) -> Option<ProofView> {
     let at = made.map(|link| time(Stamp(link.at)));
     if let Some(proof) = view::proof(recovery) {
         let (means, detail) = view::proof_words(proof);
-        return Some(ProofView { means, boot_number: Some(proof.boot_number().into()), at, detail, voided_at: None });
+        return Some(ProofView {
+            means,
+            boot_number: Some(proof.boot_number().into()),
+            at,
+            detail,
+            voided_at: None,
+        });
     }
     let made = made?;
     let means = match made.entry.what.as_str() {
@@ -295,7 +307,9 @@ mod tests {
 
     #[test]
     fn a_permit_s_notes_are_told_apart() {
-        let said = permitted("permitted: quorum: 2 of 2 agree; needed 2; domain: r1, 1 of 4; rate: released by an operator");
+        let said = permitted(
+            "permitted: quorum: 2 of 2 agree; needed 2; domain: r1, 1 of 4; rate: released by an operator",
+        );
         let words: Vec<(&str, GateWord, &str)> =
             said.iter().map(|(gate, word, note)| (gate.as_str(), *word, note.as_str())).collect();
         assert_eq!(

@@ -15,6 +15,7 @@ use halberd_types::halberd::recovery::{
 use halberd_types::halberd::wish::WishKind;
 use halberd_types::halberd::{Subject, SubjectKind};
 use halberd_types::v1::segment::RecoveryMethod;
+use serde_json::Value;
 
 use crate::halberd::input::time;
 
@@ -150,7 +151,17 @@ pub(crate) fn intent(row: &IntentRow, recovery: &Recovery, moves: &[Vmove]) -> I
         attempt: u32::try_from(row.intent.attempt).unwrap_or(0),
         written_at: time(row.created_at),
         resolved_at: row.resolved_at.map(time),
-        answer: row.result.clone(),
+        answer: row.result.as_ref().map(|result| answer(result, row.result_detail.as_ref())),
+    }
+}
+
+/// The result's word, with the other side's sentence where one was stored.
+fn answer(result: &str, detail: Option<&Value>) -> String {
+    let places = ["/answer/text", "/answer/note", "/why"];
+    let said = detail.and_then(|detail| places.iter().find_map(|place| detail.pointer(place)?.as_str()));
+    match said.filter(|said| !said.is_empty()) {
+        Some(said) => format!("{result}: {said}"),
+        None => result.to_owned(),
     }
 }
 
@@ -184,12 +195,14 @@ pub(crate) fn proof(recovery: &Recovery) -> Option<&FenceProof> {
 
 pub(crate) fn proof_words(proof: &FenceProof) -> (ProofMeans, String) {
     match proof.means() {
-        Means::Power { level, devices } => {
-            (ProofMeans::PowerOff, format!("read off twice after the order, at level {level}, by {}", devices.join(", ")))
-        }
-        Means::Operator { actor, reason, serial } => {
-            (ProofMeans::Operator, format!("{actor} states that the machine with serial {serial} is off: {reason}"))
-        }
+        Means::Power { level, devices } => (
+            ProofMeans::PowerOff,
+            format!("read off twice after the order, at level {level}, by {}", devices.join(", ")),
+        ),
+        Means::Operator { actor, reason, serial } => (
+            ProofMeans::Operator,
+            format!("{actor} states that the machine with serial {serial} is off: {reason}"),
+        ),
         Means::Waived { reason } => (ProofMeans::Waived, reason.clone()),
     }
 }
@@ -197,12 +210,10 @@ pub(crate) fn proof_words(proof: &FenceProof) -> (ProofMeans, String) {
 /// What may be asked of it now. A wish beyond these is recorded all the same, and refused by the engine with its reason.
 pub(crate) fn operator_may(recovery: &Recovery) -> Vec<WishKind> {
     let ordered = match &recovery.body {
-        Body::Host(body) => {
-            !matches!(
-                body.state,
-                HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. }
-            )
-        }
+        Body::Host(body) => !matches!(
+            body.state,
+            HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. }
+        ),
         _ => false,
     };
     match recovery.word() {
@@ -240,6 +251,14 @@ mod tests {
         assert!(operator_may(&recovery).contains(&WishKind::Cancel));
         testing::set_fencing(&mut recovery);
         assert!(!operator_may(&recovery).contains(&WishKind::Cancel));
+    }
+
+    #[test]
+    fn an_answer_has_the_other_side_s_words() {
+        let detail =
+            serde_json::json!({ "answer": { "result": "refused", "status": 409, "text": "it is locked" } });
+        assert_eq!(answer("refused", Some(&detail)), "refused: it is locked");
+        assert_eq!(answer("done", Some(&serde_json::json!({ "attempts": [] }))), "done");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub(crate) mod show;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use halberd_core::audit::Entry;
 use halberd_core::host::Host;
@@ -16,11 +16,11 @@ use halberd_types::halberd::{Subject, SubjectKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::app::{App, Caller};
 use crate::halberd::door;
 use crate::halberd::input::time;
-use crate::halberd::problem::Failure;
+use crate::halberd::problem::{Failure, PREFIX};
 use crate::halberd::recoveries::view;
+use crate::{App, Caller};
 
 /// What a wish is about.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,9 @@ impl About<'_> {
                 id: recovery.id.to_string(),
                 name: format!("{} of {}", recovery.subject.kind(), view::subject(recovery).name),
             },
-            About::Site => Subject { kind: SubjectKind::Site, id: "site".to_owned(), name: "site".to_owned() },
+            About::Site => {
+                Subject { kind: SubjectKind::Site, id: "site".to_owned(), name: "site".to_owned() }
+            }
         }
     }
 }
@@ -52,8 +54,8 @@ pub(crate) struct Accepted(Wish);
 
 impl IntoResponse for Accepted {
     fn into_response(self) -> Response {
-        let place = format!("{}/wishes/{}", crate::halberd::problem::PREFIX, self.0.id);
-        (StatusCode::ACCEPTED, [(axum::http::header::LOCATION, place)], Json(self.0)).into_response()
+        let place = format!("{PREFIX}/wishes/{}", self.0.id);
+        (StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(self.0)).into_response()
     }
 }
 
@@ -109,7 +111,9 @@ pub(crate) fn shown(row: &WishRow) -> Result<Wish, Failure> {
     let wish = &row.wish;
     let read = |value: Value| serde_json::from_value(value).map_err(|error| Failure::internal(&error));
     let subject = match wish.body.get("subject") {
-        Some(subject) => serde_json::from_value(subject.clone()).map_err(|error| Failure::internal(&error))?,
+        Some(subject) => {
+            serde_json::from_value(subject.clone()).map_err(|error| Failure::internal(&error))?
+        }
         None => Subject { kind: SubjectKind::Host, id: wish.subject.clone(), name: wish.subject.clone() },
     };
     Ok(Wish {

@@ -6,13 +6,12 @@ use halberd_core::id::WishId;
 use halberd_store::wishes;
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::Wish;
-use uuid::Uuid;
 
 use super::shown;
-use crate::app::{App, Caller};
 use crate::halberd::door::{self, Verb};
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
+use crate::{App, Caller};
 
 /// A wish and its answer.
 #[utoipa::path(

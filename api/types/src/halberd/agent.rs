@@ -20,6 +20,8 @@ pub enum AgentState {
     AgentLost,
     /// It never sent a beat.
     Never,
+    /// It has sent beats, and no engine at work has said anything of it yet.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,22 +29,23 @@ pub struct AgentView {
     pub host_id: Uuid,
     pub host: String,
     pub state: AgentState,
-    pub since: DateTime<Utc>,
+    pub since: Option<DateTime<Utc>>,
     pub boot_id: Option<Uuid>,
     /// The engine's count of this host's boots.
     pub boot_number: Option<i64>,
     pub version: Option<String>,
-    /// Starts of guests are held back until this boot is in.
-    pub has_start_gate: bool,
-    pub has_watchdog: bool,
-    /// Last seen per network, by the engine that saw it last.
-    pub networks: Vec<NetworkSight>,
+    /// Starts of guests are held back until this boot is in; absent: its agent did not say.
+    pub has_start_gate: Option<bool>,
+    pub has_watchdog: Option<bool>,
+    /// What each engine at work sees of it.
+    pub sights: Vec<EngineSight>,
 }
 
+/// One engine's sight of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NetworkSight {
-    /// `management`, `tenant` or `storage`.
-    pub network: String,
-    pub last_seen: Option<DateTime<Utc>>,
-    pub engine: Option<String>,
+pub struct EngineSight {
+    pub engine: String,
+    /// The engine's word: `alive`, `partial`, `silent`, ...
+    pub state: String,
+    pub since: DateTime<Utc>,
 }

@@ -410,6 +410,13 @@ fn quarantine_after_three_in_an_hour_on_agent_evidence() {
         ..fleet.clone()
     };
     assert_eq!(held(&silent(), &reported), None);
+    let mut own = fleet.clone();
+    own.fences[2].in_flight = true;
+    assert_eq!(
+        gate(ask(&Subject { order_written: true, ..subject(0) }, &silent(), &own)),
+        None,
+        "being carried out"
+    );
     fleet.fences[0].at = ago(3_600_000);
     assert_eq!(held(&silent(), &fleet), None);
 }

@@ -132,6 +132,8 @@ impl Default for HostRecovery {
 const LOOK_MS: u64 = 500;
 /// Pause after Nova did not take a host-wide call.
 const CALL_AGAIN_MS: u64 = 1_000;
+/// A BMC that did not answer so often in a row is not waited for any more.
+const READINGS_TRIED: u32 = 3;
 /// A power reading is renewed when it is this old, well before it is too old to vouch.
 const REREAD_POWER_MS: u64 = 5_000;
 
@@ -224,7 +226,7 @@ fn confirm(draft: &mut Draft<'_>, host: &Host) {
             draft.tell(EventKind::AgentLost, &reasons, json!({}));
             cancel(draft, &format!("only its agent is lost: {reasons}"));
         }
-        Verdict::CannotTell if judgement.asks_operator => needs_operator(draft, None, None, &reasons),
+        Verdict::CannotTell if judgement.asks_operator => needs_operator(draft, None, None, &judgement.waiting_for),
         Verdict::CannotTell => draft.reason = format!("not proved dead: {}", judgement.waiting_for),
         Verdict::Failed => permitted(draft, host, &judgement),
     }
@@ -342,7 +344,7 @@ fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
         return;
     }
     if let Some(at) = draft.not_before() {
-        if retire_if_alive(draft, host, &order) {
+        if retire_if_alive(draft, host, &order) == Life::Retired {
             return;
         }
         return draft.look_at(at.min(draft.view.now + std::time::Duration::from_millis(LOOK_MS)));
@@ -375,8 +377,13 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
         Err(why) => {
             let why = error.map_or_else(|| why.to_string(), |error| format!("{why} ({error})"));
             draft.note("fence_not_proved", why.clone(), detail);
-            if retire_if_alive(draft, host, &order) {
-                return;
+            match retire_if_alive(draft, host, &order) {
+                Life::Retired => return,
+                Life::Asking => {
+                    draft.reason = format!("{why}; it has spoken since the order, its power is being read");
+                    return draft.look_after(LOOK_MS);
+                }
+                Life::None => {}
             }
             let retry = draft.view.policy().fence_retry_ms;
             draft.memory.push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(retry)));
@@ -388,8 +395,8 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
 
 /// An order found without its answer (a restart), or one whose pause is over: look first, then order again. Off is idempotent.
 fn resume_order(draft: &mut Draft<'_>, host: &Host, order: &Order) {
-    if retire_if_alive(draft, host, order) {
-        return;
+    if retire_if_alive(draft, host, order) != Life::None {
+        return draft.look_after(LOOK_MS);
     }
     let policy = draft.view.policy();
     let listened_since = draft.view.facts.claimed_at.max(draft.view.facts.evidence.beats.listening_since);
@@ -414,24 +421,37 @@ fn last_life(draft: &Draft<'_>) -> Option<Mono> {
     if evidence.agent {
         evidence.beats.last_echoed
     } else {
-        evidence.service.as_ref().and_then(|service| service.changed_at)
+        evidence.service.as_ref().and_then(|service| service.changed_after.or(service.changed_at))
     }
 }
 
+/// What a look for life after an order came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Life {
+    None,
+    /// It has spoken since the order, and its power is being read.
+    Asking,
+    /// It lives: the order is retired.
+    Retired,
+}
+
 /// A healthy host is not shot: reads On and has given a sign of life since the order, before the first evacuation (DESIGN 10.3).
-fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
+fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
     let facts = draft.view.facts;
     let since = facts.ordered_at.unwrap_or(facts.claimed_at);
     let alive = last_life(draft).is_some_and(|at| at > since);
     let same_boot = order.boot_number == host.boot_number;
     if !alive || !same_boot || body(draft).evacuated {
-        return false;
+        return Life::None;
     }
+    let query = Query::Power { host: host.id };
     match facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) {
         Some(Power::On) => {}
-        _ => {
-            draft.ask(Query::Power { host: host.id });
-            return false;
+        Some(_) => return Life::None,
+        None if facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED) => return Life::None,
+        None => {
+            draft.ask(query);
+            return Life::Asking;
         }
     }
     let patch = HostPatch {
@@ -444,7 +464,7 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
     draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
     draft.note("order_retired", format!("{} reads On and has spoken since the order: it is not shot", host.name), json!({}));
     become_state(draft, HostState::Confirming, "it came back before anything was moved");
-    true
+    Life::Retired
 }
 
 /// Life after the proof voids it: fenced afresh through all levels, guests wait (DESIGN 10.3, 10.7).

@@ -230,21 +230,22 @@ fn asked_in_vain(case: &mut Case<'_>) -> bool {
 
 /// Observers that share the silence, and how many are needed: min(2, living neighbours), at least one (DESIGN 10.14).
 ///
-/// Two witnesses of one failure domain are one. A BMC's answer counts: it shows that our own path to that rack works.
-/// Another engine with the same sight counts.
+/// Each neighbour is one witness, whichever rack it stands in: a rack that falls silent as one is the brakes' matter (G2), which
+/// hold it where everybody can see it. A BMC's answer counts: it shows that our own path to that rack works. Another engine with
+/// the same sight counts.
 fn quorum(case: &mut Case<'_>, since: Mono, storage_counts: bool) -> (u32, u32) {
     let evidence = case.evidence;
     let needed = evidence.neighbours.clamp(1, 2);
-    let mut domains = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for witness in &evidence.witnesses {
         if is_silent(case, witness, since, storage_counts)
-            && domains.insert(witness.domain.as_deref().unwrap_or(&witness.name))
+            && names.insert(witness.name.as_str())
         {
             let age = case.age(witness.at);
             case.show(Class::E1, &format!("witness {}", witness.name), "does not hear the host either", age);
         }
     }
-    let mut agreeing = u32::try_from(domains.len()).unwrap_or(u32::MAX);
+    let mut agreeing = u32::try_from(names.len()).unwrap_or(u32::MAX);
     if let Some(reading) = &evidence.power
         && reading.at > since
         && case.age(reading.at) <= Policy::ms(case.policy.power_fresh_ms)

@@ -58,6 +58,7 @@ async fn pages_walk_every_row_once_in_any_order_by_either_marker() {
                 let Some(last) = rows.last() else { break };
                 marker = Some(if by_id { Marker::Id(last.id.0) } else { Marker::Num(last.num) });
                 walked.extend(rows.into_iter().map(|row| row.value.name));
+                assert!(walked.len() <= whole.len(), "{walked:?}");
             }
             assert_eq!(walked, whole, "{sort:?}");
         }

@@ -186,7 +186,9 @@ async fn one_open_intent_for_a_guest_until_it_is_resolved() {
 async fn closing_frees_the_subject_and_opens_the_way_back() {
     let kit = kit().await;
     let recovery = kit.claimed().await;
-    assert!(matches!(kit.try_open(kit.host).await.unwrap(), Opened::AlreadyOpen(id) if id == recovery.id));
+    assert!(
+        matches!(kit.try_open(&kit.db, kit.host).await.unwrap(), Opened::AlreadyOpen(id) if id == recovery.id)
+    );
     let mut commit = commit_of(&recovery);
     commit.recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Finished });
     commit.notification = Some((NotificationStatus::Finished, None));
@@ -205,7 +207,8 @@ async fn closing_frees_the_subject_and_opens_the_way_back() {
     assert_eq!(open, [Recovery { version: 1, ..back }]);
     assert_eq!(notifications::recovery_of(&kit.db, recovery.notification).await.unwrap(), Some(recovery.id));
     hosts::check_free(&kit.db, kit.host).await.expect("a way back is no recovery to v1");
-    let next = kit.try_open(kit.host).await.unwrap();
+    hosts::check_segment_free(&kit.db, kit.segment).await.expect("nor for its segment");
+    let next = kit.try_open(&kit.db, kit.host).await.unwrap();
     assert!(matches!(next, Opened::New(_)));
 }
 
@@ -233,12 +236,13 @@ async fn five_hundred_moves_are_written_and_overwritten_in_one_commit() {
 async fn of_many_claimers_one_wins_and_epochs_only_grow() {
     let kit = kit().await;
     let recovery = kit.open().await;
+    let openings = [kit.db.clone(), kit.beside().await];
     let mut epoch = 0;
     let mut owner = None;
     for _ in 0..4 {
         let tasks: Vec<_> = (0..8)
-            .map(|_| {
-                let (db, id, engine) = (kit.db.clone(), recovery.id, EngineId(Uuid::new_v4()));
+            .map(|n| {
+                let (db, id, engine) = (openings[n % 2].clone(), recovery.id, EngineId(Uuid::new_v4()));
                 tokio::spawn(async move {
                     let won =
                         write(&db, async |tx| recoveries::claim(tx, id, epoch, owner, engine, NOW).await)
@@ -267,10 +271,11 @@ async fn of_many_claimers_one_wins_and_epochs_only_grow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subject_is_opened_once_however_many_try() {
     let kit = std::sync::Arc::new(kit().await);
+    let openings = [kit.db.clone(), kit.beside().await];
     let tasks: Vec<_> = (0..16)
-        .map(|_| {
-            let kit = kit.clone();
-            tokio::spawn(async move { kit.try_open(kit.host).await.unwrap() })
+        .map(|n| {
+            let (kit, db) = (kit.clone(), openings[n % 2].clone());
+            tokio::spawn(async move { kit.try_open(&db, kit.host).await.unwrap() })
         })
         .collect();
     let (mut new, mut old) = (Vec::new(), Vec::new());

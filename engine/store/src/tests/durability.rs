@@ -164,15 +164,21 @@ async fn a_chain_written_by_many_at_once_verifies() {
         .map(|n| {
             let db = kit.db.clone();
             tokio::spawn(async move {
-                let entry = [Entry::new("agent_lost", format!("{n}"), json!({"n": n}))];
-                write(&db, async |tx| audit::append(tx, "api:1", 0, &entry, NOW).await).await.unwrap();
+                for _ in 0..8 {
+                    let entry = [Entry::new("agent_lost", format!("{n}"), json!({"n": n}))];
+                    write(&db, async |tx| audit::append(tx, "api:1", 0, &entry, NOW).await).await.unwrap();
+                }
             })
         })
         .collect();
+    // I31: whole at any instant, also while they write.
+    for _ in 0..10 {
+        assert_eq!(audit::verify(&kit.db).await.unwrap(), []);
+    }
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(audit::of_chain(&kit.db, "api:1").await.unwrap().len(), 16);
+    assert_eq!(audit::of_chain(&kit.db, "api:1").await.unwrap().len(), 128);
     assert_eq!(audit::verify(&kit.db).await.unwrap(), []);
 }
 

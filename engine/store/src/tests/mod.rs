@@ -78,6 +78,11 @@ impl Kit {
         host.id
     }
 
+    /// The same file opened once more, as another process would: its writers wait for the file's lock, not for our pool.
+    pub(crate) async fn beside(&self) -> Db {
+        Db::open(&url(self.dir.path()), Access::Shared).await.unwrap()
+    }
+
     /// A host recovery opened by an engine's own report and claimed by `self.engine`.
     pub(crate) async fn claimed(&self) -> Recovery {
         let recovery = self.open().await;
@@ -88,16 +93,16 @@ impl Kit {
     }
 
     pub(crate) async fn open(&self) -> Recovery {
-        match self.try_open(self.host).await.unwrap() {
+        match self.try_open(&self.db, self.host).await.unwrap() {
             Opened::New(recovery) => *recovery,
             Opened::AlreadyOpen(id) => panic!("{id} is open already"),
         }
     }
 
-    pub(crate) async fn try_open(&self, host: HostId) -> Result<Opened> {
+    pub(crate) async fn try_open(&self, db: &Db, host: HostId) -> Result<Opened> {
         let report = Notification { origin: Origin::Engine, ..host_down(self.segment, host) };
         let recovery = new_recovery(&report);
-        write(&self.db, async |tx| {
+        write(db, async |tx| {
             let opening = Opening {
                 recovery: &recovery,
                 report: Some(&report),

@@ -1,7 +1,10 @@
 //! Opening, sharing and migrating.
 
+use std::time::Duration;
+
 use super::*;
-use crate::{Error, settings};
+use crate::db::Options;
+use crate::{Error, Tx, settings};
 
 #[tokio::test]
 async fn only_sqlite_files_are_opened_and_the_refusal_says_what_comes() {
@@ -36,7 +39,7 @@ async fn two_engines_cannot_hold_one_file_but_an_api_may_read_and_write_beside()
     assert!(kit.db.holds_exclusive_lock());
     let second = Db::open(&url(kit.dir.path()), Access::Exclusive).await;
     assert!(matches!(second, Err(Error::Locked { .. })), "{second:?}");
-    let beside = Db::open(&url(kit.dir.path()), Access::Shared).await.unwrap();
+    let beside = kit.beside().await;
     assert!(!beside.holds_exclusive_lock());
     write(&beside, async |tx| crate::segments::create(tx, &new_segment("from beside"), NOW).await)
         .await
@@ -95,20 +98,22 @@ async fn a_database_of_a_newer_version_is_refused() {
 #[tokio::test]
 async fn the_journal_is_synced_at_each_commit() {
     let kit = kit().await;
-    let mut tx = crate::Tx::begin(&kit.db).await.unwrap();
-    let ask = async |tx: &mut crate::Tx, sql| {
+    let mut tx = Tx::begin(&kit.db).await.unwrap();
+    let ask = async |tx: &mut Tx, sql| {
         let rows = (&mut *tx).rows(sqlx::SqlStr::from_static(sql), vec![]).await.unwrap();
         rows[0].values[0].clone()
     };
     assert_eq!(ask(&mut tx, "PRAGMA journal_mode").await, Arg::Text("wal".into()));
     assert_eq!(ask(&mut tx, "PRAGMA synchronous").await, Arg::Int(2), "FULL");
     assert_eq!(ask(&mut tx, "PRAGMA foreign_keys").await, Arg::Int(1));
+    let mut reader = kit.db.snapshot().await.unwrap();
+    assert!(settings::set(&mut reader, "x", "y", NOW).await.is_err(), "readers cannot write");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_two_openings_all_get_through() {
     let kit = kit().await;
-    let beside = Db::open(&url(kit.dir.path()), Access::Shared).await.unwrap();
+    let beside = kit.beside().await;
     let tasks: Vec<_> = (0..40)
         .map(|n| {
             let db = if n % 2 == 0 { kit.db.clone() } else { beside.clone() };
@@ -128,4 +133,18 @@ async fn writers_of_two_openings_all_get_through() {
         task.await.unwrap();
     }
     assert_eq!(settings::get(&kit.db, "sum").await.unwrap(), Some(("40".into(), 40)));
+}
+
+#[tokio::test]
+async fn a_writer_takes_the_files_lock_when_it_begins() {
+    let kit = kit().await;
+    let impatient = Options { busy_timeout: Duration::ZERO, ..Options::new(Access::Shared) };
+    let beside = Db::open_with(&url(kit.dir.path()), impatient).await.unwrap();
+    let held = Tx::begin(&kit.db).await.unwrap();
+    let met = Tx::begin(&beside).await;
+    assert!(matches!(&met, Err(error) if error.is_conflict()), "{met:?}");
+    settings::get(&beside, "x").await.expect("readers go on");
+    drop(held);
+    kit.db.ping().await.expect("rolled back");
+    Tx::begin(&beside).await.expect("and free again");
 }

@@ -12,8 +12,12 @@ const WINDOW: Duration = Duration::from_secs(180);
 const GUEST: &str = "11111111-2222-3333-4444-555555555555";
 
 async fn receive(kit: &Kit, report: &Notification, now: Stamp) -> Received {
+    receive_by(&kit.db, report, now).await
+}
+
+async fn receive_by(db: &Db, report: &Notification, now: Stamp) -> Received {
     let report = Notification { id: NotificationId(Uuid::new_v4()), ..report.clone() };
-    write(&kit.db, async |tx| notifications::receive(tx, &report, WINDOW, now).await).await.unwrap()
+    write(db, async |tx| notifications::receive(tx, &report, WINDOW, now).await).await.unwrap()
 }
 
 fn accepted(received: &Received) -> bool {
@@ -23,15 +27,15 @@ fn accepted(received: &Received) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_sixteen_equal_reports_at_once_one_is_accepted() {
     for down in [true, false] {
-        let kit = std::sync::Arc::new(kit().await);
+        let kit = kit().await;
+        let openings = [kit.db.clone(), kit.beside().await];
         let tasks: Vec<_> = (0..16)
-            .map(|_| {
-                let kit = kit.clone();
+            .map(|n| {
+                let (db, segment, host) = (openings[n % 2].clone(), kit.segment, kit.host);
                 tokio::spawn(async move {
-                    let (segment, host) = (kit.segment, kit.host);
                     let report =
                         if down { host_down(segment, host) } else { guest_down(segment, host, GUEST) };
-                    accepted(&receive(&kit, &report, NOW).await)
+                    accepted(&receive_by(&db, &report, NOW).await)
                 })
             })
             .collect();

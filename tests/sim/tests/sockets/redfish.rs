@@ -77,6 +77,10 @@ async fn credentials_are_checked_in_both_ways() {
     let good = basic(&bmc.password);
     assert_eq!(call(&bmc, "GET", path, ("Authorization", &good), Value::Null).await.unwrap().status, 200);
     assert!(cloud.world().bmc_sessions("cmp-01").is_empty());
+    // Without either, only the root is open.
+    let nobody = ("X-None", "1");
+    assert_eq!(call(&bmc, "GET", "/redfish/v1/Systems", nobody, Value::Null).await.unwrap().status, 401);
+    assert_eq!(call(&bmc, "GET", "/redfish/v1/", nobody, Value::Null).await.unwrap().status, 200);
     let bad = basic("no");
     assert_eq!(call(&bmc, "GET", path, ("Authorization", &bad), Value::Null).await.unwrap().status, 401);
     fault(&cloud, BmcFault::WrongPassword);

@@ -1,0 +1,92 @@
+//! `/metrics`: what was counted anywhere in the process, rendered by our own route on the API's listener.
+//!
+//! Counters are raised where things happen, by name. What stands in the database is read when asked: open recoveries, what the outbox holds.
+
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use halberd_store::deliveries::DeliveryState;
+use halberd_store::{Db, deliveries, recoveries};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// From a commit on a fast disk to one that makes engines stop acting.
+const SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+
+/// Kinds of recoveries, so that a kind with none open shows a zero.
+const KINDS: [&str; 4] = ["host", "instance", "process", "return"];
+/// An outbox with more than this is in trouble however much more it is.
+const PENDING_COUNTED: u32 = 10_000;
+/// Clock ticks a second in /proc: USER_HZ, which Linux fixes for its interfaces.
+const TICKS: u64 = 100;
+
+/// Installs the recorder, once per process, and names what we count.
+pub fn install() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        // Somebody else's recorder (a test's) keeps what it has; ours then renders nothing but gauges of its own.
+        let _ = metrics::set_global_recorder(recorder);
+        describe();
+        handle
+    })
+}
+
+fn describe() {
+    describe_counter!("halberd_api_requests_total", "Requests answered, by area, method and status");
+    describe_histogram!("halberd_api_request_seconds", Unit::Seconds, "Time to an answer");
+    describe_counter!("halberd_beats_total", "Heartbeats taken");
+    describe_counter!("halberd_beats_dropped_total", "Datagrams that were no heartbeat of ours, by reason");
+    describe_counter!("halberd_effects_total", "Deeds sent out, by kind");
+    describe_histogram!("halberd_commit_seconds", Unit::Seconds, "Time of a recovery's commit");
+    describe_gauge!("halberd_recoveries_open", "Recoveries that are not closed");
+    describe_gauge!("halberd_outbox_pending", "Webhook deliveries that wait");
+    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory");
+}
+
+/// The route. Unauthenticated, as scrapers expect; it shows counts, never names.
+pub fn routes(db: Db) -> Router {
+    Router::new().route("/metrics", get(show)).with_state(db)
+}
+
+async fn show(State(db): State<Db>) -> Response {
+    let handle = install();
+    if let Ok(open) = recoveries::count_open(&db).await {
+        for kind in KINDS {
+            let count = open.iter().find(|(word, _)| word == kind).map_or(0, |(_, count)| *count);
+            metrics::gauge!("halberd_recoveries_open", "kind" => kind).set(count as f64);
+        }
+    }
+    if let Ok(pending) = deliveries::list(&db, None, Some(DeliveryState::Pending), PENDING_COUNTED).await {
+        metrics::gauge!("halberd_outbox_pending").set(pending.len() as f64);
+    }
+    if let Some(bytes) = resident_bytes() {
+        metrics::gauge!("process_resident_memory_bytes").set(bytes as f64);
+    }
+    handle.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
+}
+
+/// Resident memory of this process.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1_024)
+}
+
+/// CPU time of this process so far, in milliseconds, user and system, in steps of ten.
+pub fn cpu_ms() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name may hold blanks; it ends at the last bracket. After it, utime and stime are fields 12 and 13 (proc(5)).
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map(str::parse::<u64>);
+    let (user, system) = (words.next()?.ok()?, words.next()?.ok()?);
+    Some((user + system) * 1_000 / TICKS)
+}

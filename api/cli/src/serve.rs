@@ -1,0 +1,368 @@
+//! Starting and stopping: everything that `halberd serve` is made of, in the order in which it is needed.
+//!
+//! Whatever could stop a start is tried before anything acts: settings, key, database, addresses. What may be broken and mend itself (Nova,
+//! Keystone, a BMC) does not stop it: the service starts, says so once, and its readiness is red. One road for `serve`, `api`, `engine`, the
+//! demo and the tests.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use halberd_api::{App, AuthMode};
+use halberd_engine::announcer::{Announcer, AnnouncerOptions};
+use halberd_engine::effects::cloud::NovaCloud;
+use halberd_engine::effects::power::Devices;
+use halberd_engine::supervise::{self, Supervisor, SupervisorOptions};
+use halberd_engine::{Engine, Parts, ports};
+use halberd_fencing::Limits;
+use halberd_openstack::OpenStack;
+use halberd_store::{Access, Db, Sealer, write};
+use secrecy::ExposeSecret;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError};
+use crate::{metrics, tls};
+
+/// Requests under way at a stop get this long, and event streams are cut then.
+const DRAIN: Duration = Duration::from_millis(900);
+
+/// Which parts run in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// API and engine.
+    Serve,
+    Api,
+    Engine,
+}
+
+impl Role {
+    fn has_api(self) -> bool {
+        self != Role::Engine
+    }
+
+    fn has_engine(self) -> bool {
+        self != Role::Api
+    }
+}
+
+/// Why nothing was started. Each names the thing and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("[database] {0}")]
+    Database(#[source] halberd_store::Error),
+    #[error(
+        "[database] {path} is in use by another engine: stop that one, or give this one a database of its own. On SQLite one process \
+         is engine and API together (`halberd serve`); `halberd api` may run beside it, a second engine may not"
+    )]
+    Locked { path: PathBuf },
+    #[error("[engine] secrets_key_file: {0}")]
+    Key(#[source] halberd_store::Error),
+    #[error(
+        "[engine] secrets_key_file is not set: make 32 random bytes (`head -c 32 /dev/urandom > FILE; chmod 600 FILE`), give every \
+         engine and API of this database the same file"
+    )]
+    NoKey,
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    #[error("[api] listen: {address} is in use: another program, perhaps another halberd, listens there; stop it or choose another port")]
+    PortInUse { address: SocketAddr },
+    #[error("[api] listen: {address} cannot be bound: {source}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Api(#[from] halberd_api::ConfigError),
+    #[error("[openstack] {0}")]
+    Openstack(#[source] halberd_openstack::Error),
+    #[error(transparent)]
+    Webhooks(#[from] halberd_engine::announcer::ConfigError),
+    #[error(transparent)]
+    Services(#[from] supervise::ConfigError),
+    #[error(transparent)]
+    Engine(#[from] halberd_engine::StartError),
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the API listens, with the port that was really bound; `None` for an engine alone.
+    pub addr: Option<SocketAddr>,
+    /// `http://` or `https://` and the address.
+    pub url: Option<String>,
+    engine: Option<Engine>,
+    api: Option<(Handle<SocketAddr>, JoinHandle<std::io::Result<()>>)>,
+    others: JoinSet<()>,
+    stop: CancellationToken,
+    db: Db,
+    openstack: Option<OpenStack>,
+}
+
+/// Starts API and engine.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    start_as(config, Role::Serve).await
+}
+
+/// Starts the parts of a role.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running.
+pub async fn start_as(config: Config, role: Role) -> Result<Running, StartError> {
+    tls::install_provider();
+    metrics::install();
+    let url = config.database_url()?;
+    let access = if role.has_engine() { Access::Exclusive } else { Access::Shared };
+    let db = Db::open(url.expose_secret(), access).await.map_err(|error| match error {
+        halberd_store::Error::Locked { path } => StartError::Locked { path },
+        other => StartError::Database(other),
+    })?;
+    let sealer = sealer(&config, &db).await?;
+    let openstack = match &config.openstack {
+        Some(section) => Some(OpenStack::new(section).await.map_err(StartError::Openstack)?),
+        None => None,
+    };
+    let announcer = Announcer::new(db.clone(), &config.webhooks, AnnouncerOptions::default())?;
+    let listener = if role.has_api() { Some(bind(config.api.listen)?) } else { None };
+    let tls = tls::of(&config.api)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let (nudge, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+    let mut others = JoinSet::new();
+
+    let webhooks = announcer.names();
+    let app = match &listener {
+        Some(_) => Some(App::new(halberd_api::Parts {
+            config: config.api.clone(),
+            db: db.clone(),
+            sealer: sealer.clone(),
+            keystone: openstack.as_ref().map(OpenStack::keystone),
+            nova: openstack.as_ref().map(OpenStack::nova),
+            nudge: nudge.clone(),
+            webhooks: webhooks.clone(),
+        })?),
+        None => None,
+    };
+    let engine = if role.has_engine() {
+        Some(Engine::start(parts(&config, &db, sealer, openstack.as_ref(), webhooks.clone(), nudge)).await?)
+    } else {
+        None
+    };
+    if let Some(engine) = &engine {
+        let supervisor = supervisor(&config, &db, engine, &webhooks, announcer.nudge())?;
+        others.spawn(announcer.run(stop.clone()));
+        others.spawn(supervisor.run(stop.clone()));
+    }
+    if let Some(openstack) = openstack.clone() {
+        others.spawn(say_who_we_are(openstack, stop.clone()));
+    }
+    let addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let api = match (listener, app) {
+        (Some(listener), Some(app)) => Some(listen(listener, app, tls, &db)?),
+        _ => None,
+    };
+    let url = addr.map(|addr| format!("{scheme}://{addr}"));
+    tell(&config, role, url.as_deref(), engine.as_ref());
+    Ok(Running { addr, url, engine, api, others, stop, db, openstack })
+}
+
+fn parts(
+    config: &Config,
+    db: &Db,
+    sealer: Sealer,
+    openstack: Option<&OpenStack>,
+    webhooks: Vec<String>,
+    nudge: Arc<Notify>,
+) -> Parts {
+    let key = config.policy.ha_enabled_instance_metadata_key.clone();
+    let cloud = openstack.map(|openstack| Arc::new(NovaCloud::new(openstack, &key)) as Arc<dyn ports::Cloud>);
+    Parts {
+        name: config.engine.name.clone().unwrap_or_else(host_name),
+        db: db.clone(),
+        sealer: sealer.clone(),
+        config: config.engine.clone(),
+        policy: config.policy.clone(),
+        cloud,
+        power: Arc::new(Devices::new(db.clone(), sealer, Limits::default())),
+        webhooks,
+        nudge,
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "halberd".to_owned() } else { name.to_owned() }
+}
+
+/// The key that seals secrets: the configured file, or on SQLite one beside the database, made at the first start.
+async fn sealer(config: &Config, db: &Db) -> Result<Sealer, StartError> {
+    let failed = |error: halberd_store::seal::SealError| StartError::Key(error.into());
+    let sealer = match (&config.engine.secrets_key_file, db.path()) {
+        (Some(path), _) => Sealer::from_file(path).map_err(failed)?,
+        (None, Some(database)) => {
+            let path = beside(database);
+            let (sealer, new) = Sealer::from_file_or_new(&path).map_err(failed)?;
+            if new {
+                tracing::warn!(
+                    path = %path.display(),
+                    "made the key that seals passwords in the database: back it up apart from the database, without it they are lost"
+                );
+            }
+            sealer
+        }
+        (None, None) => return Err(StartError::NoKey),
+    };
+    let now = halberd_engine::clock::stamp();
+    write(db, async |tx| sealer.check(tx, now).await).await.map_err(StartError::Key)?;
+    Ok(sealer)
+}
+
+/// `halberd.key` in the database's directory.
+fn beside(database: &Path) -> PathBuf {
+    database.with_file_name("halberd.key")
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => StartError::PortInUse { address },
+        _ => StartError::Bind { address, source },
+    })?;
+    listener.set_nonblocking(true).map_err(|source| StartError::Bind { address, source })?;
+    Ok(listener)
+}
+
+type Listening = (Handle<SocketAddr>, JoinHandle<std::io::Result<()>>);
+
+fn listen(
+    listener: TcpListener,
+    app: App,
+    tls: Option<axum_server::tls_rustls::RustlsConfig>,
+    db: &Db,
+) -> Result<Listening, StartError> {
+    let address = app.config.listen;
+    let failed = |source| StartError::Bind { address, source };
+    let router = halberd_api::router(app).merge(metrics::routes(db.clone())).into_make_service();
+    let handle = Handle::new();
+    let task = match tls {
+        Some(tls) => {
+            let server = axum_server::from_tcp_rustls(listener, tls).map_err(failed)?.handle(handle.clone());
+            tokio::spawn(server.serve(router))
+        }
+        None => {
+            let server = axum_server::from_tcp(listener).map_err(failed)?.handle(handle.clone());
+            tokio::spawn(server.serve(router))
+        }
+    };
+    Ok((handle, task))
+}
+
+/// A wrong password must be known before the night it is needed; Keystone being down for a while is no reason not to start.
+async fn say_who_we_are(openstack: OpenStack, stop: CancellationToken) {
+    let asked = tokio::select! {
+        asked = openstack.authenticate() => asked,
+        () = stop.cancelled() => return,
+    };
+    match asked {
+        Ok(identity) => tracing::info!(?identity, "logged in at Keystone"),
+        Err(error) => tracing::error!(%error, "not logged in at Keystone: readiness is red until it works, and no host can be recovered"),
+    }
+}
+
+/// What watches the control plane. Probes run in every engine; an engine that may act is the one that writes.
+fn supervisor(
+    config: &Config,
+    db: &Db,
+    engine: &Engine,
+    webhooks: &[String],
+    wake: halberd_engine::announcer::Nudge,
+) -> Result<Supervisor, supervise::ConfigError> {
+    let shared = engine.shared().clone();
+    let webhooks = webhooks.to_vec();
+    let options = SupervisorOptions {
+        webhooks: Arc::new(move |_| webhooks.clone()),
+        published: Arc::new(move || wake.wake()),
+        leads: Arc::new({
+            let shared = shared.clone();
+            move || shared.may_act(halberd_engine::clock::mono())
+        }),
+        ..SupervisorOptions::new(shared.engine, &shared.name)
+    };
+    Supervisor::new(db.clone(), &config.services, config.openstack.as_ref(), options)
+}
+
+fn tell(config: &Config, role: Role, url: Option<&str>, engine: Option<&Engine>) {
+    if config.origin.is_none() && config.database.url.expose_secret() == crate::config::DEFAULT_URL {
+        tracing::warn!("no --config: the database is halberd.db in the working directory; try it out, then write one (`halberd config sample`)");
+    }
+    if let Some(url) = url {
+        if config.api.auth == AuthMode::None {
+            tracing::warn!(url, "auth = \"none\": everybody on this machine is an administrator; it listens on loopback only");
+        }
+        tracing::info!(url, "the API listens");
+    }
+    if config.openstack.is_none() {
+        tracing::warn!("no [openstack]: hosts cannot be created and nothing can be recovered; readiness is red");
+    }
+    if engine.is_some_and(|engine| engine.listening.is_empty()) {
+        tracing::warn!("[engine] heartbeat_listen is empty: no agent is heard, hosts are judged by reports alone");
+    }
+    tracing::info!(role = ?role, version = env!("CARGO_PKG_VERSION"), "halberd started");
+}
+
+impl Running {
+    /// The engine of this process.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// HTTP requests sent to OpenStack so far.
+    pub fn requests_sent(&self) -> u64 {
+        self.openstack.as_ref().map_or(0, OpenStack::requests_sent)
+    }
+
+    /// Waits until the API's listener ends by itself, which it does only by a fault; for ever where there is none.
+    pub async fn ended(&mut self) -> std::io::Result<()> {
+        match &mut self.api {
+            Some((_, task)) => task.await.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops gracefully: no new requests, those under way are finished, recoveries and lease are given back so that another
+    /// engine goes on at once.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some((handle, _)) = &self.api {
+            handle.graceful_shutdown(Some(DRAIN));
+        }
+        if let Some(engine) = self.engine.take() {
+            engine.stop().await;
+        }
+        if let Some((_, task)) = self.api.take() {
+            let _ = task.await;
+        }
+        while self.others.join_next().await.is_some() {}
+        self.db.close().await;
+    }
+
+    /// Ends at once, as a crash would: nothing is given back.
+    pub fn kill(mut self) {
+        if let Some((handle, task)) = self.api.take() {
+            handle.shutdown();
+            task.abort();
+        }
+        if let Some(engine) = self.engine.take() {
+            engine.kill();
+        }
+        self.others.abort_all();
+    }
+}

@@ -1,0 +1,78 @@
+//! What is asked of the engine: recorded by the API at once, granted or refused by an engine soon after.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::client::Api;
+use super::failure::Failure;
+use super::output::{Column, Screen, text};
+
+/// As often as an engine looks for wishes: asking more often cannot find an answer sooner.
+const POLL: Duration = Duration::from_millis(250);
+
+pub(super) const SHOW: &[Column] = &[
+    Column::id("id", "id"),
+    Column::text("kind", "kind"),
+    Column::text("subject", "subject.name"),
+    Column::text("state", "state"),
+    Column::text("answer", "answer"),
+    Column::text("actor", "actor"),
+    Column::text("reason", "reason"),
+    Column::time("made_at", "made_at"),
+    Column::time("answered_at", "answered_at"),
+];
+
+/// How long to wait for the engine.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Patience {
+    /// Wait so long for an engine's answer; 0 only records what is asked
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    wait: u64,
+}
+
+/// Records a wish and waits for its end. The wish comes back open when only recording was asked for.
+///
+/// # Errors
+/// When no engine answers in time.
+pub(super) async fn ask(api: &Api, path: &str, body: &Value, patience: Patience) -> Result<Value, Failure> {
+    let mut wish = api.post(path, body).await?;
+    let until = Instant::now() + Duration::from_secs(patience.wait);
+    let place = format!("halberd/v1/wishes/{}", text(&wish, "id"));
+    while patience.wait > 0 && wish["state"] == "open" {
+        if Instant::now() >= until {
+            let recorded = format!(
+                "it is recorded (wish {}), and no engine answered within {} s",
+                text(&wish, "id"),
+                patience.wait
+            );
+            return Err(Failure::refused(recorded).with_remedy(
+                "`halberd engines list` shows whether one is at work; it will be taken up when one is",
+            ));
+        }
+        tokio::time::sleep(POLL).await;
+        wish = api.get(&place, &[]).await?;
+    }
+    Ok(wish)
+}
+
+/// Refused is a failure.
+pub(super) fn granted(wish: &Value) -> Result<(), Failure> {
+    match wish["state"] == "refused" {
+        true => Err(Failure::refused(format!("the engine refused: {}", text(wish, "answer")))),
+        false => Ok(()),
+    }
+}
+
+/// Asks, shows what became of it, and fails if it was refused.
+pub(super) async fn ask_and_show(
+    api: &Api,
+    screen: &mut Screen<'_>,
+    path: &str,
+    body: &Value,
+    patience: Patience,
+) -> Result<(), Failure> {
+    let wish = ask(api, path, body, patience).await?;
+    screen.show(&wish, SHOW)?;
+    granted(&wish)
+}

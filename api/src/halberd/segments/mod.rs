@@ -1,0 +1,3 @@
+//! Segments beyond `/v1`: their policy.
+
+pub(crate) mod policy;

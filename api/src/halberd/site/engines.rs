@@ -1,0 +1,66 @@
+//! `GET /engines`: who works on this database.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use halberd_core::id::EngineId;
+use halberd_store::engines::{self, EngineRow};
+use halberd_store::recoveries;
+use halberd_types::halberd::Page;
+use halberd_types::halberd::engine::{EngineState, EngineView};
+use halberd_types::halberd::problem::Problem;
+
+use crate::halberd::door::{self, Verb};
+use crate::halberd::input::time;
+use crate::halberd::problem::Failure;
+use crate::{App, Caller};
+
+/// Every engine that registered, by name.
+#[utoipa::path(
+    get, path = "/engines", operation_id = "list_engines", tag = "site",
+    responses((status = 200, body = Page<EngineView>), (status = 403, body = Problem)),
+)]
+pub(crate) async fn handler(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Json<Page<EngineView>>, Failure> {
+    door::require(&caller, Verb::Read)?;
+    let db = door::db(&app);
+    let holders = recoveries::holders(db).await?;
+    let held = |row: &EngineRow| holders.iter().filter(|holder| holder.owner == Some(row.id)).count() as u64;
+    let rows = engines::list(db).await?;
+    let alive = alive(&app, &rows);
+    let items = rows.iter().map(|row| shown(row, held(row), &alive)).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+fn shown(row: &EngineRow, recoveries: u64, alive: &[EngineId]) -> EngineView {
+    EngineView {
+        id: row.id.0,
+        name: row.name.clone(),
+        state: state(row, alive),
+        epoch: row.counter,
+        version: row.detail["version"].as_str().unwrap_or_default().to_owned(),
+        started_at: time(row.started_at),
+        renewed_at: Some(time(row.renewed_at)),
+        recoveries,
+        reason: row.detail["reason"].as_str().map(str::to_owned),
+    }
+}
+
+/// Engines whose lease counter moves, on this process' own clock; the stored times are for display.
+pub(crate) fn alive(app: &App, rows: &[EngineRow]) -> Vec<EngineId> {
+    app.engines.alive(rows, Instant::now()).iter().map(|row| row.id).collect()
+}
+
+/// The engine's own word, as long as it moves.
+pub(crate) fn state(row: &EngineRow, alive: &[EngineId]) -> EngineState {
+    if row.stopped_at.is_some() {
+        return EngineState::Stopped;
+    }
+    if !alive.contains(&row.id) {
+        return EngineState::Silent;
+    }
+    serde_json::from_value(row.detail["state"].clone()).unwrap_or(EngineState::Active)
+}

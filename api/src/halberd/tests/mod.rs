@@ -1,0 +1,7 @@
+//! The interface from outside: requests to the real routers over a real SQLite file.
+
+mod agents;
+mod explain;
+mod interface;
+mod secrets;
+mod stream;

@@ -1,0 +1,111 @@
+//! `/healthcheck`: is this process alive, and with `?ready`, would a report be taken and acted upon.
+//!
+//! Liveness asks nobody: a process that waits for its database must not be restarted for it. Readiness writes a transaction's beginning to the
+//! database and looks whether an engine renews its lease. Leases are watched as engines watch each other: by a counter that moves on our
+//! own monotonic clock, never by anyone's wall clock (DESIGN 3).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use halberd_core::id::EngineId;
+use halberd_store::engines::{self, EngineRow};
+use http::{HeaderMap, StatusCode, Uri, header};
+use serde_json::json;
+
+use crate::app::App;
+
+/// A counter that stands this long is a dead engine's. Twice the slowest takeover (12 s, DESIGN 9), so that a takeover is no alarm.
+const STANDSTILL: Duration = Duration::from_secs(24);
+
+/// What this process has seen of engines' leases.
+#[derive(Debug, Default)]
+pub struct EngineWatch(Mutex<HashMap<EngineId, (i64, Instant)>>);
+
+impl EngineWatch {
+    /// Those of `rows` that are alive as far as we saw. One that is seen for the first time counts as alive: it has not stood still yet.
+    pub fn alive<'a>(&self, rows: &'a [EngineRow], now: Instant) -> Vec<&'a EngineRow> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|id, _| rows.iter().any(|row| row.id == *id));
+        let mut moves = |row: &EngineRow| {
+            let entry = seen.entry(row.id).or_insert((row.counter, now));
+            if entry.0 != row.counter {
+                *entry = (row.counter, now);
+            }
+            now.saturating_duration_since(entry.1) < STANDSTILL
+        };
+        rows.iter().filter(|row| row.stopped_at.is_none() && moves(row)).collect()
+    }
+}
+
+/// `GET /healthcheck`
+pub(crate) async fn show(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Response {
+    let asks_ready =
+        uri.query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("ready")));
+    let troubles = if asks_ready { troubles(&app).await } else { Vec::new() };
+    let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let wants_json = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"));
+    if wants_json {
+        let reasons = if troubles.is_empty() { vec!["OK".to_owned()] } else { troubles };
+        return (status, axum::Json(json!({ "detailed": false, "reasons": reasons }))).into_response();
+    }
+    let text = if troubles.is_empty() { "OK".to_owned() } else { troubles.join("\n") };
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")], text).into_response()
+}
+
+async fn troubles(app: &App) -> Vec<String> {
+    if let Err(error) = app.db.ping().await {
+        tracing::warn!(%error, "not ready: the database takes no writes");
+        return vec!["the database takes no writes".to_owned()];
+    }
+    match engines::list(&app.db).await {
+        Ok(rows) if app.engines.alive(&rows, Instant::now()).is_empty() => {
+            vec!["no engine is alive: reports are kept, and nobody acts on them".to_owned()]
+        }
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            tracing::warn!(%error, "not ready: the engines cannot be read");
+            vec!["the database cannot be read".to_owned()]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use halberd_core::time::Stamp;
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn row(id: u128, counter: i64, stopped: bool) -> EngineRow {
+        EngineRow {
+            name: id.to_string(),
+            id: EngineId(Uuid::from_u128(id)),
+            counter,
+            started_at: Stamp(0),
+            renewed_at: Stamp(0),
+            stopped_at: stopped.then_some(Stamp(1)),
+            detail: Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_dead_and_one_that_moves_is_not() {
+        let watch = EngineWatch::default();
+        let begin = Instant::now();
+        let names = |rows: &[EngineRow], at| {
+            watch.alive(rows, at).into_iter().map(|row| row.name.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(&[row(1, 7, false), row(2, 7, false), row(3, 7, true)], begin), "1 2");
+        let later = begin + STANDSTILL;
+        assert_eq!(names(&[row(1, 8, false), row(2, 7, false), row(3, 7, true)], later), "1");
+        assert_eq!(names(&[row(1, 8, false), row(2, 8, false)], later + STANDSTILL / 2), "1 2");
+        assert_eq!(names(&[], later), "");
+    }
+}

@@ -1,0 +1,20 @@
+//! `GET /v1/segments/{uuid}/hosts/{uuid}`: 200; 403, 404 for either or for a wrong pair.
+
+use axum::extract::State;
+use axum::response::Response;
+use halberd_store::segments;
+use halberd_types::v1::host::ITEM;
+use http::StatusCode;
+
+use crate::answer;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::ApiResult;
+use crate::input::Place;
+
+pub(crate) async fn show(State(app): State<App>, caller: Caller, place: Place) -> ApiResult<Response> {
+    caller.may("os_masakari_api:os-hosts:detail")?;
+    let segment = segments::get(&app.db, place.uuid("segment")?.into()).await?;
+    let stored = super::of_segment(&app.db, place.uuid("host")?.into(), segment.id).await?;
+    Ok(answer::one(StatusCode::OK, ITEM, &super::shown(&stored, &segment)))
+}

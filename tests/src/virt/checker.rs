@@ -1,0 +1,133 @@
+//! Judges that know nothing of the product's code: they read the cloud's own history and the database's rows.
+
+use std::collections::BTreeMap;
+
+use halberd_core::host::Admission;
+use halberd_core::notification::NotificationStatus;
+use halberd_core::recovery::StateWord;
+use halberd_sim::{Fault, What};
+use uuid::Uuid;
+
+use super::sim::Sim;
+
+/// What was broken, in words, each with the number of the rule it breaks.
+pub type Findings = Vec<String>;
+
+/// The rules that hold at every moment of any run.
+pub fn safety(sim: &Sim) -> Findings {
+    let mut found = Vec::new();
+    for double in sim.world.double_runs() {
+        found.push(format!("I10: guest {} ran on {:?} at {} ms", double.guest, double.hosts, double.at));
+    }
+    evacuations(sim, &mut found);
+    for deed in sim.world.history() {
+        if let What::ForcedDown { host, value: true } = &deed.what
+            && !proved(sim, host, deed.at)
+        {
+            found.push(format!("I2: {host} was forced down at {} ms without a proof", deed.at));
+        }
+        if let What::DoubleEvacuation { guest } = &deed.what {
+            found.push(format!("I9: a second evacuation of {guest} at {} ms met the first", deed.at));
+        }
+    }
+    let open = sim.store.recoveries.values().filter(|(row, _)| row.is_open());
+    let mut keys: BTreeMap<String, usize> = BTreeMap::new();
+    for (row, _) in open {
+        *keys.entry(row.subject.open_key()).or_default() += 1;
+    }
+    found.extend(keys.into_iter().filter(|(_, count)| *count > 1).map(|(key, count)| format!("I4: {count} recoveries are open for {key}")));
+    found
+}
+
+fn proved(sim: &Sim, host: &str, at: u64) -> bool {
+    let Some(id) = sim.store.host_named(host).map(|host| host.id) else { return false };
+    sim.store.proofs.iter().any(|(when, of, _)| *of == id && *when <= at)
+}
+
+/// I1, I7, I8: each call after its own intent, none without a proof, none while anything holds the guest in memory.
+fn evacuations(sim: &Sim, found: &mut Findings) {
+    let mut calls: BTreeMap<Uuid, Vec<u64>> = BTreeMap::new();
+    for deed in sim.world.history() {
+        match &deed.what {
+            What::EvacuateAccepted { guest, source, held_by, .. } => {
+                calls.entry(*guest).or_default().push(deed.at);
+                if !proved(sim, source, deed.at) {
+                    found.push(format!("I1: {guest} was evacuated from {source} at {} ms without a proof", deed.at));
+                }
+                if !held_by.is_empty() {
+                    found.push(format!("I1: {guest} was evacuated at {} ms while {held_by:?} held it", deed.at));
+                }
+            }
+            What::EvacuateRefused { guest, .. } => calls.entry(*guest).or_default().push(deed.at),
+            _ => {}
+        }
+    }
+    for (guest, calls) in calls {
+        let key = format!("guest:{guest}");
+        let mut intents: Vec<u64> =
+            sim.store.intents.values().filter(|row| row.intent.open_key.as_ref() == Some(&key)).map(|row| row.at).collect();
+        intents.sort_unstable();
+        for (number, call) in calls.iter().enumerate() {
+            if intents.get(number).is_none_or(|intent| intent > call) {
+                found.push(format!("I7: call {} for {guest} at {call} ms has no intent of its own before it", number + 1));
+            }
+        }
+    }
+}
+
+/// L3, L4, I24, I27: when the faults have stopped and time has passed, everything has ended or asks for a person.
+pub fn liveness(sim: &Sim) -> Findings {
+    let mut found = Vec::new();
+    for (row, _) in sim.store.recoveries.values() {
+        let word = row.word();
+        let waits_for_people = matches!(word, StateWord::NeedsOperator | StateWord::Held | StateWord::Out | StateWord::Admitted);
+        if row.is_open() && !waits_for_people {
+            found.push(format!("L4: the {} recovery of {} is still {word}: {}", row.subject.kind(), row.host_name, row.reason));
+        }
+        if row.is_open() && row.reason.trim().is_empty() {
+            found.push(format!("L3: the {} recovery of {} waits without a reason", row.subject.kind(), row.host_name));
+        }
+        if matches!(word, StateWord::Finished | StateWord::Failed) {
+            for vmove in sim.store.vmoves_of(row.id).iter().filter(|vmove| !vmove.status.is_terminal()) {
+                found.push(format!("I24: {} has no answer although its recovery is {word}", vmove.instance_name));
+            }
+            for vmove in sim.store.vmoves_of(row.id) {
+                if sim.world.is_locked(vmove.instance.0) {
+                    found.push(format!("{} is still locked after its recovery", vmove.instance_name));
+                }
+            }
+        }
+    }
+    for report in sim.store.notifications.values() {
+        let heard = report.status != NotificationStatus::New;
+        if !heard {
+            found.push(format!("I27: report {} was acknowledged and never looked at", report.id));
+        }
+    }
+    for (row, _) in sim.store.recoveries.values().filter(|(row, _)| !row.is_open()) {
+        for row in sim.store.intents.values().filter(|intent| intent.intent.recovery == Some(row.id) && intent.resolved.is_none()) {
+            found.push(format!("I13: the intent {} of a closed recovery is open", row.intent.effect));
+        }
+    }
+    for host in sim.store.hosts.values() {
+        let touched = sim.store.proofs.iter().any(|(_, id, _)| *id == host.id);
+        let fenced_now = host.admission == Admission::Out;
+        if fenced_now && !touched && !sim.store.recoveries.values().any(|(row, _)| row.is_open() && row.subject.host() == host.id) {
+            found.push(format!("{} is out and nothing is open that would bring it back", host.name));
+        }
+    }
+    found
+}
+
+/// Guests of a host that died and should run elsewhere, but do not.
+pub fn unrecovered(sim: &Sim, host: &str, guests: &[Uuid]) -> Vec<Uuid> {
+    guests.iter().copied().filter(|guest| {
+        let at = sim.world.running_on(*guest);
+        at.len() != 1 || at[0] == host
+    }).collect()
+}
+
+/// Whether a fault of a kind was injected, for "sometimes" checks.
+pub fn injected(sim: &Sim, which: impl Fn(&Fault) -> bool) -> bool {
+    sim.world.history().iter().any(|deed| matches!(&deed.what, What::Injected(fault) if which(fault)))
+}

@@ -1,0 +1,208 @@
+//! Random worlds: everything drawn from one seed, faults included, then healed; the checkers judge.
+
+use halberd_core::chance::Chance;
+use halberd_core::policy::{Policy, Profile};
+use halberd_core::recovery::StateWord;
+use halberd_core::segment::RecoveryMethod;
+use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, Route, WorldSpec};
+
+use super::checker::{self, Findings};
+use super::sim::{Cue, Setup, Sim, StoreFaults};
+
+/// What a seed's run showed, for the "sometimes" counts.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    pub findings: Findings,
+    pub evacuations: usize,
+    pub proofs: usize,
+    pub asked: bool,
+    pub held: bool,
+    pub retired: bool,
+    pub voided: bool,
+    pub adopted: bool,
+    pub takeovers: bool,
+    pub returned: bool,
+    pub failed_over: bool,
+    pub story: String,
+}
+
+fn pick<'a, T>(chance: &mut Chance, of: &'a [T]) -> &'a T {
+    &of[(chance.number() % of.len() as u64) as usize]
+}
+
+fn one_in(chance: &mut Chance, n: u64) -> bool {
+    chance.number().is_multiple_of(n)
+}
+
+fn between(chance: &mut Chance, low: u64, high: u64) -> u64 {
+    low + chance.number() % (high - low)
+}
+
+/// When faults stop: everything is healed, and what still waits has to end or to ask.
+const HEAL_AT: u64 = 240_000;
+/// Time after that for L4: the longest pause (a fence attempt a minute), a request's lifetime, a return, twice over.
+const END: u64 = 900_000;
+
+/// The world and script of a seed.
+pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
+    let chance = &mut Chance::new(seed);
+    let hosts = between(chance, 4, 9) as usize;
+    let guests = between(chance, 4, 30) as usize;
+    let mut world = WorldSpec::spread(hosts, guests).seeded(seed);
+    world.racks = *pick(chance, &[1, 2, hosts]);
+    world.bmc_kinds = pick(chance, &[vec![BmcKind::Redfish, BmcKind::Ipmi], vec![BmcKind::Redfish], vec![BmcKind::Redfish, BmcKind::None]]).clone();
+    world.stopped_every = *pick(chance, &[0, 3]);
+    world.autostart = one_in(chance, 2);
+    world.rebuild_latency_ms = *pick(chance, &[(500, 1_500), (5_000, 20_000)]);
+    world.evacuate_api_latency_ms = *pick(chance, &[10, 50, 2_000]);
+    world.max_microversion = *pick(chance, &[94, 104]);
+    let profile = *pick(chance, &[Profile::Balanced, Profile::Balanced, Profile::Fast, Profile::Conservative]);
+    let mut policy = Policy::of(profile);
+    policy.evacuation_deadline_ms = 120_000;
+    let method = *pick(chance, RecoveryMethod::ALL);
+    let reserved = if method == RecoveryMethod::Auto { vec![] } else { vec![world.host_name(hosts - 1)] };
+    let engines = *pick(chance, &[1, 2, 2]);
+    let faults = *pick(chance, &[StoreFaults::default(), StoreFaults { unavailable: 30, ambiguous: 60 }]);
+    let agents = !one_in(chance, 4);
+    let setup = Setup { world, engines, agents, policy, method, reserved, racks_known: true, faults };
+    let mut cues = Vec::new();
+    for _ in 0..between(chance, 1, 5) {
+        strike(chance, &setup, &mut cues);
+    }
+    nuisances(chance, &setup, &mut cues);
+    heal(&setup, &mut cues);
+    (setup, cues)
+}
+
+/// One host is struck.
+fn strike(chance: &mut Chance, setup: &Setup, cues: &mut Vec<(u64, Cue)>) {
+    let host = setup.world.host_name(between(chance, 0, setup.world.hosts as u64) as usize);
+    let at = between(chance, 20_000, 150_000);
+    let fault = match chance.number() % 10 {
+        0..=3 => Fault::HostPowerLoss { host: host.clone(), with_bmc: one_in(chance, 4) },
+        4 | 5 => Fault::HostHang { host: host.clone(), for_ms: one_in(chance, 2).then(|| between(chance, 3_000, 60_000)) },
+        6 => Fault::HostPanic { host: host.clone() },
+        7 => Fault::NetworkCut { host: host.clone(), networks: cut(chance), for_ms: Some(between(chance, 5_000, 90_000)) },
+        8 => Fault::AgentCrash { host: host.clone() },
+        _ => Fault::ComputeCrash { host: host.clone() },
+    };
+    let dead = matches!(fault, Fault::HostPowerLoss { .. } | Fault::HostPanic { .. });
+    cues.push((at, Cue::Fault(fault)));
+    if !setup.agents || one_in(chance, 3) {
+        cues.push((at + between(chance, 500, 20_000), Cue::Report(host.clone())));
+    }
+    if one_in(chance, 3) {
+        cues.push((at + between(chance, 1_000, 60_000), Cue::Fault(Fault::HostReturn { host: host.clone() })));
+    }
+    if one_in(chance, 4) {
+        // A BMC that says Off while its host stands frozen cannot be told from the truth by anybody: such a lie is only drawn for
+        // a host that is dead or beats.
+        let lie = if dead { BmcFault::LieOff } else { BmcFault::LieOn };
+        let bmc = pick(chance, &[BmcFault::AckNoOff, BmcFault::SlowOff(7_000), BmcFault::Busy(5), BmcFault::WrongPassword, BmcFault::DropAnswer, BmcFault::ForgetSessions, BmcFault::Hang, lie]).clone();
+        let before = at.saturating_sub(between(chance, 0, 3_000));
+        cues.push((before, Cue::Fault(Fault::Bmc { host: host.clone(), fault: bmc })));
+    }
+    if one_in(chance, 12) {
+        cues.push((at + between(chance, 0, 15_000), Cue::Maintenance(host, true)));
+    }
+}
+
+fn cut(chance: &mut Chance) -> Vec<Network> {
+    pick(chance, &[vec![Network::Management], vec![Network::Storage], vec![Network::Management, Network::Tenant], Network::ALL.to_vec()]).clone()
+}
+
+/// What goes wrong around it: Nova, Keystone, engines.
+fn nuisances(chance: &mut Chance, setup: &Setup, cues: &mut Vec<(u64, Cue)>) {
+    let at = |chance: &mut Chance| between(chance, 20_000, 200_000);
+    if one_in(chance, 2) {
+        let for_ms = Some(between(chance, 1_000, 30_000));
+        let (route, answer) = *pick(
+            chance,
+            &[
+                (None, NovaAnswer::Status(503)),
+                (None, NovaAnswer::Status(500)),
+                (Some(Route::Evacuate), NovaAnswer::Status(503)),
+                (Some(Route::Evacuate), NovaAnswer::DoneThenStatus(502)),
+                (Some(Route::Evacuate), NovaAnswer::HangAfterDoing),
+                (Some(Route::Evacuate), NovaAnswer::HangBeforeDoing),
+                (Some(Route::Evacuate), NovaAnswer::ConductorStopped),
+                (Some(Route::ServicePut), NovaAnswer::DoneThenStatus(504)),
+                (Some(Route::ServerAction), NovaAnswer::DoneThenStatus(502)),
+                (Some(Route::Migrations), NovaAnswer::Status(503)),
+            ],
+        );
+        let when = at(chance);
+        cues.push((when, Cue::Fault(Fault::NovaAnswers { route, answer, for_ms })));
+    }
+    if one_in(chance, 6) {
+        let when = at(chance);
+        cues.push((when, Cue::Fault(Fault::DestinationDies)));
+    }
+    if one_in(chance, 6) {
+        let host = setup.world.host_name(between(chance, 0, setup.world.hosts as u64) as usize);
+        let when = at(chance);
+        cues.push((when, Cue::Fault(Fault::SpawnFails { host, times: 2 })));
+    }
+    if one_in(chance, 8) {
+        let when = at(chance);
+        cues.push((when, Cue::Fault(Fault::PlacementDown { for_ms: Some(10_000) })));
+    }
+    for _ in 0..between(chance, 0, 3) {
+        let engine = between(chance, 0, setup.engines as u64) as usize;
+        let when = at(chance);
+        let back = when + between(chance, 500, 70_000);
+        if one_in(chance, 3) {
+            cues.push((when, Cue::FreezeEngine(engine)));
+            cues.push((back, Cue::ThawEngine(engine)));
+        } else {
+            cues.push((when, Cue::KillEngine(engine)));
+            cues.push((back, Cue::StartEngine(engine)));
+        }
+    }
+}
+
+/// Everything that can be mended is; dead hosts stay dead, hung ones are left to the engine.
+fn heal(setup: &Setup, cues: &mut Vec<(u64, Cue)>) {
+    cues.push((HEAL_AT, Cue::Fault(Fault::NovaHealed)));
+    cues.push((HEAL_AT, Cue::Fault(Fault::LinksHealed)));
+    for number in 0..setup.world.hosts {
+        let host = setup.world.host_name(number);
+        cues.push((HEAL_AT, Cue::Fault(Fault::NetworkHealed { host: host.clone() })));
+        cues.push((HEAL_AT, Cue::Fault(Fault::Bmc { host, fault: BmcFault::Healed })));
+    }
+    for engine in 0..setup.engines {
+        cues.push((HEAL_AT, Cue::ThawEngine(engine)));
+        cues.push((HEAL_AT + 1, Cue::StartEngine(engine)));
+    }
+}
+
+/// Runs a seed.
+pub fn run(seed: u64) -> Shown {
+    let (setup, cues) = draw(seed);
+    let mut sim = Sim::new(setup, cues);
+    sim.run_until(END);
+    judge(&sim)
+}
+
+/// What the checkers say and what the run showed.
+pub fn judge(sim: &Sim) -> Shown {
+    let mut findings = checker::safety(sim);
+    findings.extend(checker::liveness(sim));
+    let noted = |what: &str| sim.store.audit.iter().any(|line| line.entry.what == what);
+    let word = |word: StateWord| sim.store.recoveries.values().any(|(row, _)| row.word() == word);
+    let told = |text: &str| sim.store.audit.iter().any(|line| line.entry.text.starts_with(text));
+    Shown {
+        evacuations: sim.store.audit.iter().filter(|line| line.entry.what == "evacuation_accepted").count(),
+        proofs: sim.store.proofs.len(),
+        asked: word(StateWord::NeedsOperator) || told("needs_operator"),
+        held: noted("permit_withheld"),
+        retired: noted("order_retired"),
+        voided: noted("proof_voided"),
+        adopted: noted("evacuation_adopted"),
+        takeovers: sim.store.recoveries.values().any(|(row, _)| row.epoch > 1),
+        returned: noted("host_returned"),
+        failed_over: noted("reserved_host_taken"),
+        story: if findings.is_empty() { String::new() } else { super::scenario::tell(sim) },
+        findings,
+    }
+}

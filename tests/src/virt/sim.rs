@@ -1,0 +1,855 @@
+//! Engines, agents and a cloud in one queue of virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use halberd_core::brake::Disarmed;
+use halberd_core::effect::{Done, Effect, Query};
+use halberd_core::evidence::{Network, UserLand, Witness};
+use halberd_core::facts::Confirmation;
+use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::id::{BootId, EngineId, HostId, NotificationId, RecoveryId, SegmentId};
+use halberd_core::lease::{Hold, Observed};
+use halberd_core::notification::{Notification, NotificationStatus, NotificationType, Origin};
+use halberd_core::policy::Policy;
+use halberd_core::recovery::host::HostRecovery;
+use halberd_core::recovery::{Body, Recovery, Subject, WORKFLOW_VERSION};
+use halberd_core::runner::{Op, Reply, Runner, Sight};
+use halberd_core::segment::{RecoveryMethod, Segment};
+use halberd_core::sight::Heard;
+use halberd_core::time::{Mono, Stamp};
+use halberd_core::verdict::Judgement;
+use halberd_engine::collect::fleet::Fleet;
+use halberd_engine::collect::look::{self, Todo};
+use halberd_sim::{BmcKind, Fault, World, WorldSpec};
+use uuid::Uuid;
+
+use super::fence::{self, Act, Next};
+use super::nova;
+use super::store::{ModelStore, Refused};
+
+/// Monotonic time of virtual zero: "long before" can still be said.
+const BASE: u64 = 1_000_000_000;
+/// An engine's look at everything. Coarser than in production, so that thousands of seeds fit into minutes.
+const TICK_MS: u64 = 200;
+/// A commit's time on a good disk.
+const COMMIT_MS: u64 = 3;
+
+/// Virtual milliseconds as the engines' monotonic clock.
+pub fn mono(now: u64) -> Mono {
+    Mono(BASE + now)
+}
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub world: WorldSpec,
+    pub engines: usize,
+    /// Whether hosts have our agent.
+    pub agents: bool,
+    pub policy: Policy,
+    pub method: RecoveryMethod,
+    /// Hosts kept in reserve, by name.
+    pub reserved: Vec<String>,
+    /// Racks are on file as failure domains.
+    pub racks_known: bool,
+    pub faults: StoreFaults,
+}
+
+/// How the database lies, in parts of a thousand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreFaults {
+    pub unavailable: u64,
+    pub ambiguous: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            world: WorldSpec::default(),
+            engines: 1,
+            agents: true,
+            policy: Policy::default(),
+            method: RecoveryMethod::Auto,
+            reserved: Vec::new(),
+            racks_known: true,
+            faults: StoreFaults::default(),
+        }
+    }
+}
+
+/// One engine process in virtual time.
+pub struct Engine {
+    pub name: String,
+    pub id: EngineId,
+    /// A restart makes a new one; replies to the old one are lost.
+    incarnation: u32,
+    pub alive: bool,
+    /// Frozen: nothing runs, nothing is lost.
+    pub frozen: bool,
+    fleet: Fleet,
+    pub runners: BTreeMap<RecoveryId, Runner>,
+    others: BTreeMap<EngineId, Observed>,
+    hold: Hold,
+    counter: i64,
+    first: bool,
+    rows_at: Option<u64>,
+    confirmations: BTreeMap<HostId, Confirmation>,
+    released: BTreeMap<HostId, Vec<halberd_core::brake::Gate>>,
+}
+
+enum Ev {
+    Tick(usize),
+    Beats,
+    Reply { engine: usize, incarnation: u32, recovery: RecoveryId, reply: Reply },
+    Power { engine: usize, incarnation: u32, host: HostId, sight: Result<halberd_core::evidence::PowerReading, String> },
+    UserLand { engine: usize, incarnation: u32, host: HostId, at: u64, answered: bool },
+    Rows { engine: usize, incarnation: u32, at: u64, rows: Result<Vec<halberd_core::effect::ServiceRow>, String> },
+    Act(u64),
+}
+
+struct ActOf {
+    act: Act,
+    engine: usize,
+    incarnation: u32,
+    recovery: RecoveryId,
+    epoch: i64,
+    intent: Uuid,
+}
+
+/// What an operator, a script or a seed does to the whole.
+#[derive(Clone, Debug)]
+pub enum Cue {
+    Fault(Fault),
+    /// A COMPUTE_HOST/STOPPED/NORMAL report by an authorised caller.
+    Report(String),
+    KillEngine(usize),
+    StartEngine(usize),
+    FreezeEngine(usize),
+    ThawEngine(usize),
+    Maintenance(String, bool),
+    Release(String),
+    Confirm { host: String, serial: String },
+    Disarm,
+}
+
+/// Everything.
+pub struct Sim {
+    pub world: World,
+    pub store: ModelStore,
+    pub engines: Vec<Engine>,
+    pub setup: Setup,
+    pub now: u64,
+    segment: SegmentId,
+    queue: BTreeMap<(u64, u64), Ev>,
+    sequence: u64,
+    acts: BTreeMap<u64, ActOf>,
+    chance: halberd_core::chance::Chance,
+    /// Last time each host was heard by each other, for witnesses.
+    heard: BTreeMap<(String, String), u64>,
+    cues: Vec<(u64, Cue)>,
+    next_cue: usize,
+    /// Named moments at which the process of the first engine is to be killed, for crash points: after the n-th commit.
+    pub commits: u64,
+    pub kill_after_commit: Option<u64>,
+    pub kill_before_effects: bool,
+    pub log: Vec<(u64, String)>,
+}
+
+impl Sim {
+    pub fn new(setup: Setup, mut cues: Vec<(u64, Cue)>) -> Sim {
+        let world = World::new(setup.world.clone());
+        let mut chance = halberd_core::chance::Chance::new(setup.world.seed ^ 0x5eed);
+        let segment = SegmentId(chance.uuid());
+        let mut store = ModelStore::default();
+        store.segments.insert(
+            segment,
+            Segment {
+                id: segment,
+                name: "all".into(),
+                description: None,
+                service_type: "COMPUTE".into(),
+                recovery_method: setup.method,
+                enabled: true,
+            },
+        );
+        for name in world.host_names() {
+            let view = world.host(&name);
+            let id = HostId(chance.uuid());
+            let domain = FailureDomain { rack: setup.racks_known.then_some(view.rack), ..FailureDomain::default() };
+            let host = Host {
+                id,
+                segment,
+                name: name.clone(),
+                kind: "COMPUTE".into(),
+                control_attributes: String::new(),
+                reserved: setup.reserved.contains(&name),
+                reserved_by: None,
+                maintenance: Maintenance::default(),
+                admission: Admission::In,
+                boot_number: 1,
+                boot: setup.agents.then_some(BootId(view.boot_id)),
+                retired_boots: Vec::new(),
+                ever_agent: setup.agents,
+                domain,
+                serial: Some(view.serial),
+                machine: Some(view.uuid),
+                proof: None,
+                set_by_us: SetByUs::default(),
+                version: 1,
+            };
+            store.hosts.insert(id, host);
+        }
+        cues.sort_by_key(|cue| cue.0);
+        let mut sim = Sim {
+            world,
+            store,
+            engines: Vec::new(),
+            now: 0,
+            segment,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            acts: BTreeMap::new(),
+            chance,
+            heard: BTreeMap::new(),
+            cues,
+            next_cue: 0,
+            commits: 0,
+            kill_after_commit: None,
+            kill_before_effects: false,
+            log: Vec::new(),
+            setup,
+        };
+        for number in 0..sim.setup.engines {
+            let engine = sim.new_engine(format!("engine-{}", number + 1), 0);
+            sim.engines.push(engine);
+            sim.push(number as u64 * 7, Ev::Tick(number));
+        }
+        sim.push(0, Ev::Beats);
+        sim
+    }
+
+    fn new_engine(&mut self, name: String, incarnation: u32) -> Engine {
+        let id = EngineId(self.chance.uuid());
+        let now = mono(self.now);
+        self.store.engines.insert(id, (1, false));
+        let mut fleet = Fleet::new(now);
+        self.refresh(&mut fleet);
+        Engine {
+            name,
+            id,
+            incarnation,
+            alive: true,
+            frozen: false,
+            fleet,
+            runners: BTreeMap::new(),
+            others: BTreeMap::new(),
+            hold: Hold::claimed(0, 1, &self.setup.policy, now),
+            counter: 1,
+            first: true,
+            rows_at: None,
+            confirmations: BTreeMap::new(),
+            released: BTreeMap::new(),
+        }
+    }
+
+    fn refresh(&self, fleet: &mut Fleet) {
+        let with_device: BTreeSet<HostId> = self
+            .store
+            .hosts
+            .values()
+            .filter(|host| self.world.bmc_kind(&host.name) != BmcKind::None)
+            .map(|host| host.id)
+            .collect();
+        let hosts = self.store.hosts.values().cloned().collect();
+        fleet.refresh(hosts, &BTreeMap::new(), &self.setup.policy, &with_device, mono(self.now));
+        fleet.segments = self.store.segments.clone();
+    }
+
+    fn push(&mut self, at: u64, event: Ev) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), event);
+    }
+
+    fn say(&mut self, text: impl Into<String>) {
+        self.log.push((self.now, text.into()));
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        Stamp(i64::try_from(self.now).expect("short runs") * 1_000)
+    }
+
+    /// Runs until the given time.
+    pub fn run_until(&mut self, end: u64) {
+        loop {
+            let event_at = self.queue.first_key_value().map(|(key, _)| key.0);
+            let cue_at = self.cues.get(self.next_cue).map(|cue| cue.0);
+            let Some(next) = [event_at, cue_at].into_iter().flatten().min().filter(|at| *at <= end) else { break };
+            self.now = next;
+            self.world.advance(next);
+            if cue_at == Some(next) {
+                let (_, cue) = self.cues[self.next_cue].clone();
+                self.next_cue += 1;
+                self.cue(cue);
+                continue;
+            }
+            if let Some((_, event)) = self.queue.pop_first() {
+                self.handle(event);
+            }
+        }
+        self.now = end;
+        self.world.advance(end);
+    }
+
+    /// Adds something to happen; its time must not have passed.
+    pub fn add_cue(&mut self, at: u64, cue: Cue) {
+        self.cues.push((at, cue));
+        self.cues[self.next_cue..].sort_by_key(|cue| cue.0);
+    }
+
+    pub fn cue(&mut self, cue: Cue) {
+        match cue {
+            Cue::Fault(fault) => {
+                self.say(format!("* {fault:?}"));
+                let now = self.now;
+                self.world.inject(now, fault);
+            }
+            Cue::Report(host) => self.report(&host),
+            Cue::KillEngine(number) => self.kill(number),
+            Cue::StartEngine(number) => self.start(number),
+            Cue::FreezeEngine(number) => {
+                self.say(format!("* {} is frozen", self.engines[number].name));
+                self.engines[number].frozen = true;
+            }
+            Cue::ThawEngine(number) => {
+                self.say(format!("* {} runs on", self.engines[number].name));
+                self.engines[number].frozen = false;
+                let now = mono(self.now);
+                self.engines[number].fleet.deaf_until(now);
+                let now = self.now;
+                self.push(now, Ev::Tick(number));
+            }
+            Cue::Maintenance(name, on) => {
+                self.say(format!("* the operator sets maintenance of {name} to {on}"));
+                if let Some(host) = self.store.hosts.values_mut().find(|host| host.name == name) {
+                    host.maintenance.operator = on;
+                    host.version += 1;
+                }
+            }
+            Cue::Release(name) => {
+                self.say(format!("* the operator releases {name}"));
+                let Some(id) = self.store.host_named(&name).map(|host| host.id) else { return };
+                let held = halberd_core::brake::Gate::ALL.iter().copied().filter(|gate| gate.is_releasable()).collect::<Vec<_>>();
+                for engine in &mut self.engines {
+                    engine.released.insert(id, held.clone());
+                }
+            }
+            Cue::Confirm { host, serial } => {
+                self.say(format!("* the operator confirms that {host} is off"));
+                let Some(id) = self.store.host_named(&host).map(|host| host.id) else { return };
+                let said = Confirmation { serial, actor: "ann".into(), reason: "unplugged".into() };
+                for engine in &mut self.engines {
+                    engine.confirmations.insert(id, said.clone());
+                }
+            }
+            Cue::Disarm => {
+                self.say("* disarmed");
+                let until = Mono(u64::MAX);
+                for engine in &mut self.engines {
+                    engine.fleet.disarmed = Some(Disarmed { reason: "exercise".into(), until });
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, name: &str) {
+        let Some(host) = self.store.host_named(name).cloned() else { return };
+        let open = self.store.open_for(&Subject::Host { host: host.id }).is_some();
+        if open || host.admission != Admission::In || host.maintenance.operator {
+            return self.say(format!("* a report that {name} is down is answered 409"));
+        }
+        self.say(format!("* {name} is reported down: 202"));
+        let report = self.notification(&host, Origin::Caller, NotificationStatus::New);
+        self.store.notifications.insert(report.id, report);
+    }
+
+    fn notification(&mut self, host: &Host, origin: Origin, status: NotificationStatus) -> Notification {
+        let words = [("event", "STOPPED"), ("host_status", "NORMAL"), ("cluster_status", "OFFLINE")];
+        Notification {
+            id: NotificationId(self.chance.uuid()),
+            kind: NotificationType::ComputeHost,
+            host: host.id,
+            segment: self.segment,
+            generated_at: self.stamp(),
+            payload: words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            origin,
+            status,
+            message: None,
+        }
+    }
+
+    pub fn kill(&mut self, number: usize) {
+        let engine = &mut self.engines[number];
+        if !engine.alive {
+            return;
+        }
+        engine.alive = false;
+        engine.incarnation += 1;
+        engine.runners.clear();
+        let text = format!("* {} is killed", engine.name);
+        self.acts.retain(|_, act| act.engine != number);
+        self.say(text);
+    }
+
+    pub fn start(&mut self, number: usize) {
+        if self.engines[number].alive {
+            return;
+        }
+        let (name, incarnation) = (self.engines[number].name.clone(), self.engines[number].incarnation + 1);
+        self.say(format!("* {name} starts"));
+        self.engines[number] = self.new_engine(name, incarnation);
+        let now = self.now;
+        self.push(now, Ev::Tick(number));
+    }
+
+    fn is_current(&self, engine: usize, incarnation: u32) -> bool {
+        self.engines[engine].alive && self.engines[engine].incarnation == incarnation
+    }
+
+    fn handle(&mut self, event: Ev) {
+        match event {
+            Ev::Tick(number) => self.tick(number),
+            Ev::Beats => self.beats(),
+            Ev::Reply { engine, incarnation, recovery, reply } => {
+                if self.is_current(engine, incarnation) {
+                    let at = mono(self.now);
+                    if let Some(runner) = self.engines[engine].runners.get_mut(&recovery) {
+                        runner.reply(reply, at);
+                    }
+                    if !self.engines[engine].frozen {
+                        self.poll(engine, recovery);
+                    }
+                }
+            }
+            Ev::Power { engine, incarnation, host, sight } => {
+                if self.is_current(engine, incarnation)
+                    && let Some(known) = self.engines[engine].fleet.hosts.get_mut(&host)
+                {
+                    known.probing.power_busy = false;
+                    if let Ok(reading) = sight {
+                        known.sight.power = Some(reading);
+                    }
+                }
+            }
+            Ev::UserLand { engine, incarnation, host, at, answered } => {
+                if self.is_current(engine, incarnation)
+                    && let Some(known) = self.engines[engine].fleet.hosts.get_mut(&host)
+                {
+                    known.probing.user_land_busy = false;
+                    known.sight.user_land = Some(UserLand { at: mono(at), answered });
+                }
+            }
+            Ev::Rows { engine, incarnation, at, rows } => {
+                if self.is_current(engine, incarnation) {
+                    match rows {
+                        Ok(rows) => self.engines[engine].fleet.observe_rows(&rows, mono(at)),
+                        Err(why) => self.engines[engine].fleet.nova = Err(why),
+                    }
+                }
+            }
+            Ev::Act(number) => self.step_act(number),
+        }
+    }
+
+    /// Every agent beats: engines hear it, and so do the other agents, who tell in their own beats.
+    fn beats(&mut self) {
+        let interval = self.setup.policy.beat_interval_ms;
+        let at = self.now + interval;
+        self.push(at, Ev::Beats);
+        if !self.setup.agents {
+            return;
+        }
+        let now = self.now;
+        let sights = self.world.beats(now);
+        let names: Vec<String> = self.world.host_names();
+        for sight in &sights {
+            for other in names.iter().filter(|other| **other != sight.host) {
+                let heard = halberd_sim::Network::ALL.into_iter().any(|network| self.world.reaches(now, &sight.host, other, network));
+                if heard {
+                    self.heard.insert((other.clone(), sight.host.clone()), now);
+                }
+            }
+        }
+        for number in 0..self.engines.len() {
+            if !self.engines[number].alive || self.engines[number].frozen {
+                continue;
+            }
+            for sight in &sights {
+                self.hear(number, sight, &names);
+            }
+        }
+    }
+
+    fn hear(&mut self, number: usize, sight: &halberd_sim::AgentSight, names: &[String]) {
+        let now = self.now;
+        let engine_name = self.engines[number].name.clone();
+        let Some(id) = self.store.host_named(&sight.host).map(|host| host.id) else { return };
+        let mut any = false;
+        for network in halberd_sim::Network::ALL {
+            if !self.world.reaches(now, &sight.host, &engine_name, network) {
+                continue;
+            }
+            let echoed = self.world.reaches(now, &engine_name, &sight.host, network);
+            any = true;
+            let word = match network {
+                halberd_sim::Network::Management => Network::Management,
+                halberd_sim::Network::Tenant => Network::Tenant,
+                halberd_sim::Network::Storage => Network::Storage,
+            };
+            let boot = BootId(sight.boot_id);
+            let engine = &mut self.engines[number];
+            if let Some(known) = engine.fleet.hosts.get_mut(&id) {
+                known.addresses.insert(word, "127.0.0.1:9".parse().expect("an address"));
+                let retired = known.row.retired_boots.contains(&boot);
+                known.sight.hear(&Heard { network: word, boot, at: mono(now), echoed, retired, storage_write_age: None });
+            }
+        }
+        if !any {
+            return;
+        }
+        let rack = self.world.host(&sight.host).rack;
+        for about in names.iter().filter(|about| **about != sight.host) {
+            let heard = self.heard.get(&(sight.host.clone(), about.clone())).map(|at| Duration::from_millis(now - at));
+            let statement = Witness { name: sight.host.clone(), domain: Some(rack.clone()), at: mono(now), heard, storage_only: false };
+            let Some(other) = self.store.host_named(about).map(|host| host.id) else { continue };
+            if let Some(known) = self.engines[number].fleet.hosts.get_mut(&other) {
+                known.sight.witness(statement);
+            }
+        }
+    }
+
+    fn tick(&mut self, number: usize) {
+        if !self.engines[number].alive || self.engines[number].frozen {
+            if self.engines[number].frozen {
+                return;
+            }
+            return;
+        }
+        let next = self.now + TICK_MS;
+        self.push(next, Ev::Tick(number));
+        let now = mono(self.now);
+        if self.engines[number].hold.renew_due(now) {
+            let id = self.engines[number].id;
+            let engine = &mut self.engines[number];
+            engine.counter += 1;
+            engine.hold.renewed(engine.counter, now);
+            self.store.engines.insert(id, (engine.counter, false));
+        }
+        self.observe(number);
+        let mut fleet = std::mem::replace(&mut self.engines[number].fleet, Fleet::new(now));
+        self.refresh(&mut fleet);
+        let (todos, suspects) = look::look(&mut fleet, now);
+        self.engines[number].fleet = fleet;
+        for todo in todos {
+            self.todo(number, todo);
+        }
+        let pace = if suspects { 1_000 } else { 5_000 };
+        if self.engines[number].rows_at.is_none_or(|at| self.now >= at + pace) {
+            self.engines[number].rows_at = Some(self.now);
+            let (ms, rows) = nova::services(&mut self.world, self.now);
+            let (at, incarnation) = (self.now, self.engines[number].incarnation);
+            self.push(at + ms, Ev::Rows { engine: number, incarnation, at, rows });
+        }
+        self.intake(number);
+        self.claim(number);
+        let ids: Vec<RecoveryId> = self.engines[number].runners.keys().copied().collect();
+        for id in ids {
+            self.poll(number, id);
+        }
+    }
+
+    fn observe(&mut self, number: usize) {
+        let now = mono(self.now);
+        let own = self.engines[number].id;
+        let rows: Vec<(EngineId, i64, bool)> =
+            self.store.engines.iter().filter(|(id, _)| **id != own).map(|(id, (counter, stopped))| (*id, *counter, *stopped)).collect();
+        let others = &mut self.engines[number].others;
+        for (id, counter, stopped) in rows {
+            let owner = (!stopped).then_some(id);
+            others
+                .entry(id)
+                .and_modify(|seen| {
+                    seen.observe(owner, 0, counter, now);
+                })
+                .or_insert_with(|| Observed::new(owner, 0, counter, now));
+        }
+    }
+
+    fn todo(&mut self, number: usize, todo: Todo) {
+        let now = self.now;
+        let incarnation = self.engines[number].incarnation;
+        match todo {
+            Todo::Power(host) => {
+                let row = self.store.hosts[&host].clone();
+                let (ms, sight) = fence::read(&mut self.world, now, &row.name, row.serial.as_deref());
+                self.push(now + ms, Ev::Power { engine: number, incarnation, host, sight });
+            }
+            Todo::UserLand(host, _) => {
+                let row = self.store.hosts[&host].clone();
+                let engine = self.engines[number].name.clone();
+                let answered = halberd_sim::Network::ALL.into_iter().any(|network| {
+                    self.world.user_land_answers(now, &row.name, network) && self.world.reaches(now, &engine, &row.name, network)
+                });
+                self.push(now + 900, Ev::UserLand { engine: number, incarnation, host, at: now, answered });
+            }
+            Todo::Open(host, judgement) => self.open_by_verdict(number, host, &judgement),
+            Todo::Say(host, verdict, _) => {
+                let name = self.store.hosts[&host].name.clone();
+                let engine = self.engines[number].name.clone();
+                self.say(format!("{engine} sees {name}: {verdict}"));
+            }
+            Todo::Boot(host, version, boot_number, boot) => {
+                if let Some(row) = self.store.hosts.get_mut(&host).filter(|row| row.version == version) {
+                    row.boot_number = boot_number;
+                    row.boot = Some(boot);
+                    row.ever_agent = true;
+                    row.version += 1;
+                }
+            }
+        }
+    }
+
+    fn recovery(&mut self, notification: NotificationId, host: &Host) -> Recovery {
+        Recovery {
+            id: RecoveryId(self.chance.uuid()),
+            notification,
+            segment: self.segment,
+            subject: Subject::Host { host: host.id },
+            host_name: host.name.clone(),
+            method: self.setup.method,
+            policy: self.setup.policy.clone(),
+            body: Body::Host(HostRecovery::new()),
+            reason: "opened".into(),
+            workflow_version: WORKFLOW_VERSION,
+            owner: None,
+            epoch: 0,
+            version: 0,
+            opened_at: self.stamp(),
+            closed_at: None,
+        }
+    }
+
+    fn open_by_verdict(&mut self, number: usize, host: HostId, judgement: &Judgement) {
+        let row = self.store.hosts[&host].clone();
+        if row.maintenance.operator || row.admission != Admission::In || self.store.open_for(&Subject::Host { host }).is_some() {
+            return;
+        }
+        let report = self.notification(&row, Origin::Engine, NotificationStatus::Running);
+        let recovery = self.recovery(report.id, &row);
+        let engine = self.engines[number].name.clone();
+        let class = judgement.class.map_or("?".to_owned(), |class| class.to_string());
+        self.say(format!("{engine} judges {}: failed ({class})", row.name));
+        self.store.open(recovery, Some(report));
+    }
+
+    fn intake(&mut self, number: usize) {
+        let new: Vec<Notification> =
+            self.store.notifications.values().filter(|report| report.status == NotificationStatus::New).cloned().collect();
+        let at = if self.engines[number].first { Mono(0) } else { mono(self.now) };
+        self.engines[number].first = false;
+        for report in new {
+            let host = self.store.hosts[&report.host].clone();
+            self.engines[number].fleet.note_report(host.id, report.id, at, false);
+            let recovery = self.recovery(report.id, &host);
+            self.store.open(recovery, None);
+        }
+    }
+
+    fn claim(&mut self, number: usize) {
+        let own = self.engines[number].id;
+        let open: Vec<(RecoveryId, Option<EngineId>, i64)> =
+            self.store.recoveries.values().filter(|(row, _)| row.is_open()).map(|(row, _)| (row.id, row.owner, row.epoch)).collect();
+        let lease = Duration::from_millis(self.setup.policy.lease_ms);
+        for (id, owner, epoch) in open {
+            if self.engines[number].runners.contains_key(&id) {
+                continue;
+            }
+            let free = match owner {
+                None => true,
+                Some(owner) if owner == own => true,
+                // With one engine the exclusive lock beside the database says that no other lives.
+                Some(_) if self.setup.engines == 1 => true,
+                Some(owner) => self.engines[number].others.get(&owner).is_some_and(|seen| seen.owner.is_none() || seen.lapsed(lease)),
+            };
+            if !free {
+                continue;
+            }
+            let Some(recovery) = self.store.claim(id, owner, epoch, own) else { continue };
+            let fresh = owner.is_none() && epoch == 0;
+            let engine = self.engines[number].name.clone();
+            self.say(format!("{engine} claims the {} recovery of {} (epoch {})", recovery.subject.kind(), recovery.host_name, recovery.epoch));
+            if let Subject::Host { host } = recovery.subject {
+                let at = if fresh { mono(self.now) } else { Mono(0) };
+                if !self.store.hosts[&host].ever_agent {
+                    self.engines[number].fleet.note_report(host, recovery.notification, at, false);
+                }
+            }
+            let (vmoves, inherited) = (self.store.vmoves_of(id), self.store.open_intents(id));
+            let seed = self.chance.number();
+            let runner = Runner::new(recovery, vmoves, inherited, seed, mono(self.now));
+            self.engines[number].runners.insert(id, runner);
+        }
+    }
+
+    /// Facts in, ops out: what `engine::runner::drive` does.
+    fn poll(&mut self, number: usize, id: RecoveryId) {
+        let now = mono(self.now);
+        let stamp = self.stamp();
+        let store = &self.store;
+        let setup = &self.setup;
+        let engine = &mut self.engines[number];
+        let Some(runner) = engine.runners.get_mut(&id) else { return };
+        let host = runner.recovery().subject.host();
+        let row = store.hosts[&host].clone();
+        if let Some(known) = engine.fleet.hosts.get_mut(&host) {
+            known.row = row.clone();
+        }
+        let segment = runner.recovery().segment;
+        let facts = &mut runner.facts;
+        if let Some(evidence) = engine.fleet.evidence(host, now) {
+            if let Some(reading) = evidence.power.as_ref().filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at)) {
+                facts.power = Some(reading.clone());
+            }
+            facts.evidence = evidence;
+            facts.evidence.power = facts.power.clone();
+        }
+        facts.fleet = engine.fleet.brakes(now);
+        facts.fleet.released = engine.released.get(&host).cloned().unwrap_or_default();
+        facts.confirmation = engine.confirmations.get(&host).cloned();
+        facts.reserved = engine.fleet.reserved(segment);
+        facts.proved_off = store.hosts.values().filter(|host| host.proof.is_some()).map(|host| host.name.clone()).collect();
+        facts.segment_enabled = true;
+        facts.host = Some(row);
+        let ops = runner.poll(now, stamp);
+        let over = runner.is_over();
+        if over {
+            engine.runners.remove(&id);
+            engine.released.remove(&host);
+            engine.confirmations.remove(&host);
+        }
+        let _ = setup;
+        for op in ops {
+            self.start_op(number, id, host, op);
+        }
+    }
+
+    fn start_op(&mut self, number: usize, recovery: RecoveryId, host: HostId, op: Op) {
+        let now = self.now;
+        let incarnation = self.engines[number].incarnation;
+        let may_act = self.engines[number].hold.may_act(mono(now));
+        let (ms, reply) = match op {
+            Op::Commit(commit) => {
+                let reply = if may_act { self.commit(&commit) } else { Reply::Unavailable("no lease".into()) };
+                if matches!(reply, Reply::Committed(_)) {
+                    self.commits += 1;
+                    for line in &commit.audit {
+                        let text = format!("{}: {}", self.engines[number].name, line.text);
+                        self.say(text);
+                    }
+                    if self.kill_after_commit == Some(self.commits) {
+                        self.kill_after_commit = None;
+                        if self.kill_before_effects {
+                            // The effects of this commit never go out.
+                            return self.kill(number);
+                        }
+                        let delay = now + COMMIT_MS + 1;
+                        self.add_cue(delay, Cue::KillEngine(number));
+                    }
+                }
+                (COMMIT_MS, reply)
+            }
+            Op::ReadBack(nonce) => (COMMIT_MS, Reply::ReadBack(Some(self.store.was_applied(recovery, nonce)))),
+            Op::Effect { intent, effect, .. } if !may_act => {
+                let _ = effect;
+                (0, Reply::Effect { intent, done: Done::NotExecuted { text: "no lease".into() } })
+            }
+            Op::Effect { intent, epoch, effect: Effect::PowerOff { host } } => {
+                let row = self.store.hosts[&host].clone();
+                self.engines[number].fleet.fence_ordered(host, mono(now));
+                self.sequence += 1;
+                let key = self.sequence;
+                let act = Act::new(&row.name, row.serial, now);
+                self.acts.insert(key, ActOf { act, engine: number, incarnation, recovery, epoch, intent });
+                return self.push(now, Ev::Act(key));
+            }
+            Op::Effect { intent, effect, .. } => {
+                if let Effect::MarkDown { host, .. } | Effect::Disable { host, .. } | Effect::Enable { host } | Effect::ForceUp { host } = &effect {
+                    self.engines[number].fleet.rows.touch(host);
+                }
+                let (ms, done) = nova::perform(&mut self.world, now, &effect);
+                (ms, Reply::Effect { intent, done })
+            }
+            Op::Ask(query @ Query::Power { .. }) => {
+                let row = self.store.hosts[&host].clone();
+                let (ms, sight) = fence::read(&mut self.world, now, &row.name, row.serial.as_deref());
+                (ms, Reply::Answer { query, sight: sight.map(Sight::Power) })
+            }
+            Op::Ask(query) => {
+                let (ms, sight) = nova::ask(&mut self.world, now, &query);
+                (ms, Reply::Answer { query, sight })
+            }
+        };
+        self.push(now + ms.max(1), Ev::Reply { engine: number, incarnation, recovery, reply });
+    }
+
+    fn commit(&mut self, commit: &halberd_core::runner::Commit) -> Reply {
+        let roll = self.chance.number() % 1_000;
+        let faults = self.setup.faults;
+        if roll < faults.unavailable {
+            return Reply::Unavailable("disk full".into());
+        }
+        let lost_after = roll >= faults.unavailable && roll < faults.unavailable + faults.ambiguous;
+        if lost_after && self.chance.number().is_multiple_of(2) {
+            return Reply::Ambiguous;
+        }
+        let applied = self.store.commit(self.now, commit);
+        match applied {
+            Ok(_) if lost_after => Reply::Ambiguous,
+            Ok(version) => Reply::Committed(version),
+            Err(Refused::Lost) => Reply::Lost,
+            Err(Refused::Conflict(why)) => Reply::Conflict(why),
+        }
+    }
+
+    fn step_act(&mut self, key: u64) {
+        let Some(mut of) = self.acts.remove(&key) else { return };
+        if !self.is_current(of.engine, of.incarnation) {
+            return;
+        }
+        if self.engines[of.engine].frozen {
+            let at = self.now + 100;
+            self.acts.insert(key, of);
+            return self.push(at, Ev::Act(key));
+        }
+        let may_send = self
+            .store
+            .recoveries
+            .get(&of.recovery)
+            .is_some_and(|(row, _)| row.epoch == of.epoch && row.owner == Some(self.engines[of.engine].id));
+        match of.act.step(&mut self.world, self.now, may_send) {
+            Next::At(at) => {
+                self.acts.insert(key, of);
+                self.push(at, Ev::Act(key));
+            }
+            Next::Ended => {
+                let report = of.act.report(&self.world);
+                if let Some(host) = self.store.host_named(&of.act.host).map(|host| host.id) {
+                    self.engines[of.engine].fleet.fence_ended(host);
+                }
+                let reply = Reply::Effect { intent: of.intent, done: Done::Fenced { report } };
+                let now = self.now;
+                self.push(now, Ev::Reply { engine: of.engine, incarnation: of.incarnation, recovery: of.recovery, reply });
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The store as it promises to be, in memory: compare-and-swap on version and epoch, all or nothing. It can be made to fail.
+
+use std::collections::BTreeMap;
+
+use halberd_core::audit::Entry;
+use halberd_core::event::Event;
+use halberd_core::fence::FenceProof;
+use halberd_core::host::{Admission, Host};
+use halberd_core::id::{EngineId, HostId, NotificationId, RecoveryId, SegmentId, VmoveId};
+use halberd_core::notification::{Notification, NotificationStatus};
+use halberd_core::recovery::{Recovery, Subject, Vmove};
+use halberd_core::runner::{Commit, HostCondition, HostPatch, Intent, Resolution};
+use halberd_core::segment::Segment;
+use uuid::Uuid;
+
+/// Why a commit wrote nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Lost,
+    Conflict(String),
+}
+
+/// An intent with its fate.
+#[derive(Clone, Debug)]
+pub struct IntentRow {
+    pub at: u64,
+    pub intent: Intent,
+    pub resolved: Option<Resolution>,
+}
+
+/// A piece of the audit trail with its time.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub at: u64,
+    pub recovery: RecoveryId,
+    pub entry: Entry,
+}
+
+/// The database.
+#[derive(Clone, Debug, Default)]
+pub struct ModelStore {
+    pub segments: BTreeMap<SegmentId, Segment>,
+    pub hosts: BTreeMap<HostId, Host>,
+    pub notifications: BTreeMap<NotificationId, Notification>,
+    pub recoveries: BTreeMap<RecoveryId, (Recovery, Uuid)>,
+    pub vmoves: BTreeMap<VmoveId, Vmove>,
+    pub intents: BTreeMap<Uuid, IntentRow>,
+    /// Lease counters, and whether the engine stopped by itself.
+    pub engines: BTreeMap<EngineId, (i64, bool)>,
+    pub events: Vec<(u64, Event)>,
+    pub audit: Vec<Line>,
+    /// When each host was proved off, for the checkers.
+    pub proofs: Vec<(u64, HostId, FenceProof)>,
+}
+
+impl ModelStore {
+    pub fn open_for(&self, subject: &Subject) -> Option<RecoveryId> {
+        let key = subject.open_key();
+        self.recoveries.values().find(|(row, _)| row.is_open() && row.subject.open_key() == key).map(|(row, _)| row.id)
+    }
+
+    /// Opens a recovery unless one is open for its subject. A report that finds one joins it.
+    pub fn open(&mut self, recovery: Recovery, report: Option<Notification>) -> bool {
+        if let Some(report) = report {
+            self.notifications.insert(report.id, report);
+        }
+        let fresh = self.open_for(&recovery.subject).is_none();
+        if let Some(report) = self.notifications.get_mut(&recovery.notification) {
+            report.status = if fresh { NotificationStatus::Running } else { NotificationStatus::Ignored };
+        }
+        if fresh {
+            self.recoveries.insert(recovery.id, (Recovery { version: 1, ..recovery }, Uuid::nil()));
+        }
+        fresh
+    }
+
+    /// The portable claim: a conditional update on (owner, epoch).
+    pub fn claim(&mut self, id: RecoveryId, owner: Option<EngineId>, epoch: i64, engine: EngineId) -> Option<Recovery> {
+        let (row, _) = self.recoveries.get_mut(&id)?;
+        if !row.is_open() || row.owner != owner || row.epoch != epoch {
+            return None;
+        }
+        row.owner = Some(engine);
+        row.epoch += 1;
+        row.version += 1;
+        Some(row.clone())
+    }
+
+    pub fn vmoves_of(&self, recovery: RecoveryId) -> Vec<Vmove> {
+        self.vmoves.values().filter(|vmove| vmove.recovery == recovery).cloned().collect()
+    }
+
+    pub fn open_intents(&self, recovery: RecoveryId) -> Vec<Intent> {
+        let open = self.intents.values().filter(|row| row.resolved.is_none() && row.intent.recovery == Some(recovery));
+        open.map(|row| row.intent.clone()).collect()
+    }
+
+    /// One transaction.
+    pub fn commit(&mut self, at: u64, commit: &Commit) -> Result<i64, Refused> {
+        let mut next = self.clone_rows();
+        let version = next.apply(at, commit)?;
+        let ModelRows { recoveries, hosts, intents, vmoves, notifications } = next;
+        (self.recoveries, self.hosts, self.intents, self.vmoves, self.notifications) =
+            (recoveries, hosts, intents, vmoves, notifications);
+        for entry in &commit.audit {
+            self.audit.push(Line { at, recovery: commit.recovery.id, entry: entry.clone() });
+        }
+        self.events.extend(commit.events.iter().map(|event| (at, event.clone())));
+        for (host, patch) in &commit.hosts {
+            if let Some(Some(proof)) = &patch.proof {
+                self.proofs.push((at, *host, proof.clone()));
+            }
+        }
+        Ok(version)
+    }
+
+    fn clone_rows(&self) -> ModelRows {
+        ModelRows {
+            recoveries: self.recoveries.clone(),
+            hosts: self.hosts.clone(),
+            intents: self.intents.clone(),
+            vmoves: self.vmoves.clone(),
+            notifications: self.notifications.clone(),
+        }
+    }
+
+    pub fn was_applied(&self, recovery: RecoveryId, nonce: Uuid) -> bool {
+        self.recoveries.get(&recovery).is_some_and(|(_, last)| *last == nonce)
+    }
+
+    pub fn host_named(&self, name: &str) -> Option<&Host> {
+        self.hosts.values().find(|host| host.name == name)
+    }
+}
+
+/// What one transaction may change.
+struct ModelRows {
+    recoveries: BTreeMap<RecoveryId, (Recovery, Uuid)>,
+    hosts: BTreeMap<HostId, Host>,
+    intents: BTreeMap<Uuid, IntentRow>,
+    vmoves: BTreeMap<VmoveId, Vmove>,
+    notifications: BTreeMap<NotificationId, Notification>,
+}
+
+impl ModelRows {
+    fn apply(&mut self, at: u64, commit: &Commit) -> Result<i64, Refused> {
+        let new = &commit.recovery;
+        let (row, nonce) = self.recoveries.get_mut(&new.id).ok_or(Refused::Lost)?;
+        if row.version != new.version || row.epoch != new.epoch || row.owner != new.owner {
+            return Err(Refused::Lost);
+        }
+        *row = Recovery { version: new.version + 1, ..new.clone() };
+        *nonce = commit.nonce;
+        for vmove in &commit.vmoves {
+            self.vmoves.insert(vmove.id, vmove.clone());
+        }
+        for resolution in &commit.resolved {
+            if let Some(row) = self.intents.get_mut(&resolution.intent) {
+                row.resolved = Some(resolution.clone());
+            }
+        }
+        for intent in &commit.intents {
+            let taken = |row: &IntentRow| row.resolved.is_none() && row.intent.open_key == intent.open_key;
+            if intent.open_key.is_some() && self.intents.values().any(taken) {
+                return Err(Refused::Conflict(format!("an intent for {:?} is open", intent.open_key)));
+            }
+            self.intents.insert(intent.id, IntentRow { at, intent: intent.clone(), resolved: None });
+        }
+        for (id, patch) in &commit.hosts {
+            let host = self.hosts.get_mut(id).ok_or(Refused::Conflict("no such host".into()))?;
+            patch_host(host, patch)?;
+        }
+        if let Some((status, message)) = &commit.notification {
+            if let Some(report) = self.notifications.get_mut(&new.notification) {
+                report.status = *status;
+                report.message = message.clone().or(report.message.take());
+            }
+        }
+        for opened in &commit.opens {
+            let key = opened.subject.open_key();
+            if !self.recoveries.values().any(|(row, _)| row.is_open() && row.subject.open_key() == key) {
+                self.recoveries.insert(opened.id, (Recovery { version: 1, ..opened.clone() }, Uuid::nil()));
+            }
+        }
+        Ok(new.version + 1)
+    }
+}
+
+fn patch_host(host: &mut Host, patch: &HostPatch) -> Result<(), Refused> {
+    let fits = match &patch.only_if {
+        None => true,
+        Some(HostCondition::ReservedAndFree) => host.reserved && host.reserved_by.is_none() && !host.maintenance.any(),
+        Some(HostCondition::BootNumber(number)) => host.boot_number == *number,
+        Some(HostCondition::Admission(admission)) => host.admission == *admission,
+    };
+    if !fits {
+        return Err(Refused::Conflict(format!("{} is not as expected: {:?}", host.name, patch.only_if)));
+    }
+    host.admission = patch.admission.unwrap_or(host.admission);
+    host.maintenance.recovery = patch.maintenance_recovery.unwrap_or(host.maintenance.recovery);
+    host.maintenance.process = patch.maintenance_process.unwrap_or(host.maintenance.process);
+    if let Some((reserved, by)) = patch.reserved {
+        (host.reserved, host.reserved_by) = (reserved, by);
+    }
+    if let Some(proof) = &patch.proof {
+        host.proof = proof.clone();
+    }
+    host.set_by_us = patch.set_by_us.unwrap_or(host.set_by_us);
+    if let Some((number, boot)) = patch.boot {
+        (host.boot_number, host.boot) = (number, boot);
+    }
+    if let Some(boot) = patch.retire_boot
+        && !host.retired_boots.contains(&boot)
+    {
+        host.retired_boots.push(boot);
+    }
+    host.version += 1;
+    Ok(())
+}
+
+/// Whether a host serves, for the checkers.
+pub fn is_in(host: &Host) -> bool {
+    host.admission == Admission::In
+}
