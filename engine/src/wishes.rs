@@ -9,7 +9,7 @@ use halberd_core::id::HostId;
 use halberd_core::recovery::host::HostState;
 use halberd_core::recovery::{Body, Recovery, Subject};
 use halberd_store::wishes::{self, WishRow};
-use halberd_store::{recoveries, write};
+use halberd_store::{hosts, recoveries, write};
 use serde_json::json;
 
 use crate::clock;
@@ -83,11 +83,11 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
     let id = wish.subject.rsplit('/').next().unwrap_or(&wish.subject);
     match wish.kind.as_str() {
         "check_devices" => {
-            let host = host_of(shared, id)?;
+            let host = host_of(shared, id).await?;
             shared.power.check(host).await.map(|findings| findings.join("; "))
         }
         "confirm_fenced" => {
-            let host = host_of(shared, id)?;
+            let host = host_of(shared, id).await?;
             let serial = wish.body.get("serial").and_then(|serial| serial.as_str()).unwrap_or_default().to_owned();
             open_recovery(shared, host).await?;
             let confirmation = Confirmation { serial, actor: wish.actor.clone(), reason: wish.reason.clone() };
@@ -115,9 +115,10 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
     }
 }
 
-fn host_of(shared: &Shared, id: &str) -> Result<HostId, String> {
+/// Asked of the database: what this engine knows of the fleet is up to a second old, and a new host's first wish comes sooner.
+async fn host_of(shared: &Shared, id: &str) -> Result<HostId, String> {
     let host: HostId = id.parse().map_err(|_| format!("'{id}' is no host id"))?;
-    shared.fleet().hosts.contains_key(&host).then_some(host).ok_or_else(|| format!("host {host} could not be found"))
+    hosts::get(&shared.db, host).await.map(|_| host).map_err(|error| error.to_string())
 }
 
 async fn open_recovery(shared: &Shared, host: HostId) -> Result<Recovery, String> {
@@ -126,7 +127,7 @@ async fn open_recovery(shared: &Shared, host: HostId) -> Result<Recovery, String
 }
 
 async fn recovery_of(shared: &Shared, id: &str) -> Result<Recovery, String> {
-    if let Ok(host) = host_of(shared, id) {
+    if let Ok(host) = host_of(shared, id).await {
         return open_recovery(shared, host).await;
     }
     let id = id.parse().map_err(|_| format!("'{id}' is no recovery id"))?;

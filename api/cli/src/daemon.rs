@@ -93,7 +93,9 @@ async fn check_db(args: &DbArgs) -> Done {
     db.close().await;
     match broken.first() {
         None => Ok(format!("the database answers and takes writes; all {chains} audit chains verify")),
-        Some(first) => Err(format!("{} of {chains} audit chains do not verify, the first: {first}", broken.len()).into()),
+        Some(first) => {
+            Err(format!("{} of {chains} audit chains do not verify, the first: {first}", broken.len()).into())
+        }
     }
 }
 

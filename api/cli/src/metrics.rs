@@ -21,8 +21,6 @@ const SECONDS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 
 const KINDS: [&str; 4] = ["host", "instance", "process", "return"];
 /// An outbox with more than this is in trouble however much more it is.
 const PENDING_COUNTED: u32 = 10_000;
-/// Clock ticks a second in /proc: USER_HZ, which Linux fixes for its interfaces.
-const TICKS: u64 = 100;
 
 /// Installs the recorder, once per process, and names what we count.
 pub fn install() -> &'static PrometheusHandle {
@@ -77,16 +75,12 @@ async fn show(State(db): State<Db>) -> Response {
 
 /// Resident memory of this process.
 pub fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1_024)
+    resident_bytes_of("self")
 }
 
-/// CPU time of this process so far, in milliseconds, user and system, in steps of ten.
-pub fn cpu_ms() -> Option<u64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name may hold blanks; it ends at the last bracket. After it, utime and stime are fields 12 and 13 (proc(5)).
-    let mut words = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map(str::parse::<u64>);
-    let (user, system) = (words.next()?.ok()?, words.next()?.ok()?);
-    Some((user + system) * 1_000 / TICKS)
+/// Resident memory of a process, by its id or `self`.
+pub fn resident_bytes_of(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1_024)
 }

@@ -70,7 +70,9 @@ pub enum StartError {
     NoKey,
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
-    #[error("[api] listen: {address} is in use: another program, perhaps another halberd, listens there; stop it or choose another port")]
+    #[error(
+        "[api] listen: {address} is in use: another program, perhaps another halberd, listens there; stop it or choose another port"
+    )]
     PortInUse { address: SocketAddr },
     #[error("[api] listen: {address} cannot be bound: {source}")]
     Bind { address: SocketAddr, source: std::io::Error },
@@ -269,7 +271,9 @@ async fn say_who_we_are(openstack: OpenStack, stop: CancellationToken) {
     };
     match asked {
         Ok(identity) => tracing::info!(?identity, "logged in at Keystone"),
-        Err(error) => tracing::error!(%error, "not logged in at Keystone: readiness is red until it works, and no host can be recovered"),
+        Err(error) => {
+            tracing::error!(%error, "not logged in at Keystone: readiness is red until it works, and no host can be recovered")
+        }
     }
 }
 
@@ -297,19 +301,28 @@ fn supervisor(
 
 fn tell(config: &Config, role: Role, url: Option<&str>, engine: Option<&Engine>) {
     if config.origin.is_none() && config.database.url.expose_secret() == crate::config::DEFAULT_URL {
-        tracing::warn!("no --config: the database is halberd.db in the working directory; try it out, then write one (`halberd config sample`)");
+        tracing::warn!(
+            "no --config: the database is halberd.db in the working directory; try it out, then write one (`halberd config sample`)"
+        );
     }
     if let Some(url) = url {
         if config.api.auth == AuthMode::None {
-            tracing::warn!(url, "auth = \"none\": everybody on this machine is an administrator; it listens on loopback only");
+            tracing::warn!(
+                url,
+                "auth = \"none\": everybody on this machine is an administrator; it listens on loopback only"
+            );
         }
         tracing::info!(url, "the API listens");
     }
     if config.openstack.is_none() {
-        tracing::warn!("no [openstack]: hosts cannot be created and nothing can be recovered; readiness is red");
+        tracing::warn!(
+            "no [openstack]: hosts cannot be created and nothing can be recovered; readiness is red"
+        );
     }
     if engine.is_some_and(|engine| engine.listening.is_empty()) {
-        tracing::warn!("[engine] heartbeat_listen is empty: no agent is heard, hosts are judged by reports alone");
+        tracing::warn!(
+            "[engine] heartbeat_listen is empty: no agent is heard, hosts are judged by reports alone"
+        );
     }
     tracing::info!(role = ?role, version = env!("CARGO_PKG_VERSION"), "halberd started");
 }

@@ -31,9 +31,11 @@ pub fn install_provider() {
 /// [`TlsError`], which names setting and file.
 pub fn of(config: &ApiConfig) -> Result<Option<RustlsConfig>, TlsError> {
     let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
-    let pair = |what: rustls::Error| TlsError::Pair { cert: cert.clone(), key: key.clone(), what: what.to_string() };
+    let pair =
+        |what: rustls::Error| TlsError::Pair { cert: cert.clone(), key: key.clone(), what: what.to_string() };
     let chain = certificates("tls_cert", cert)?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| refuse("tls_key", key, &error.to_string()))?;
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| refuse("tls_key", key, &error.to_string()))?;
     let builder = ServerConfig::builder();
     let builder = match &config.tls_client_ca {
         Some(ca) => {
@@ -42,7 +44,9 @@ pub fn of(config: &ApiConfig) -> Result<Option<RustlsConfig>, TlsError> {
                 roots.add(certificate).map_err(|error| refuse("tls_client_ca", ca, &error.to_string()))?;
             }
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| refuse("tls_client_ca", ca, &error.to_string()))?)
+            builder.with_client_cert_verifier(
+                verifier.map_err(|error| refuse("tls_client_ca", ca, &error.to_string()))?,
+            )
         }
         None => builder.with_no_client_auth(),
     };

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -29,7 +29,11 @@ struct Serve {
 
 impl Serve {
     fn start(dir: &Path, port: u16, rest: &str) -> Serve {
-        std::fs::write(dir.join("halberd.toml"), format!("[api]\nauth = \"none\"\nlisten = \"127.0.0.1:{port}\"\n{rest}")).unwrap();
+        std::fs::write(
+            dir.join("halberd.toml"),
+            format!("[api]\nauth = \"none\"\nlisten = \"127.0.0.1:{port}\"\n{rest}"),
+        )
+        .unwrap();
         let mut child = halberd()
             .args(["serve", "--log-format", "json", "--config", "halberd.toml"])
             .current_dir(dir)
@@ -97,7 +101,12 @@ async fn serve_starts_answers_and_stops() {
     assert_eq!(status, 200, "{text}");
     let (status, text) = get(&format!("{}/metrics", serve.url)).await;
     assert_eq!(status, 200);
-    for name in ["halberd_api_requests_total", "halberd_recoveries_open", "halberd_outbox_pending", "process_resident_memory_bytes"] {
+    for name in [
+        "halberd_api_requests_total",
+        "halberd_recoveries_open",
+        "halberd_outbox_pending",
+        "process_resident_memory_bytes",
+    ] {
         assert!(text.contains(name), "{name} is not in\n{text}");
     }
     use std::os::unix::fs::PermissionsExt;
@@ -118,12 +127,26 @@ async fn what_is_in_the_way_is_named() {
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     let open = |rest: &str| format!("[api]\nauth = \"none\"\nlisten = \"127.0.0.1:0\"\n{rest}");
     write("second.toml", &open(""));
-    write("port.toml", &format!("[api]\nauth = \"none\"\nlisten = \"127.0.0.1:{port}\"\n[database]\nurl = \"sqlite:other.db\""));
+    write(
+        "port.toml",
+        &format!(
+            "[api]\nauth = \"none\"\nlisten = \"127.0.0.1:{port}\"\n[database]\nurl = \"sqlite:other.db\""
+        ),
+    );
     write("dir.toml", &open("[database]\nurl = \"sqlite:nowhere/halberd.db\""));
     write("pg.toml", &open("[database]\nurl = \"postgres://u:hunter2@h/d\""));
-    write("key.toml", &open("[database]\nurl = \"sqlite:third.db\"\n[engine]\nsecrets_key_file = \"loose.key\""));
+    write(
+        "key.toml",
+        &open("[database]\nurl = \"sqlite:third.db\"\n[engine]\nsecrets_key_file = \"loose.key\""),
+    );
     write("loose.key", "x");
-    write("tls.toml", &format!("{}[database]\nurl = \"sqlite:fourth.db\"", open("tls_cert = \"loose.key\"\ntls_key = \"loose.key\"\n")));
+    write(
+        "tls.toml",
+        &format!(
+            "{}[database]\nurl = \"sqlite:fourth.db\"",
+            open("tls_cert = \"loose.key\"\ntls_key = \"loose.key\"\n")
+        ),
+    );
     write("typo.toml", "[polcy]\nprofile = \"fast\"");
     let port_text = port.to_string();
     let table: &[(&str, &[&str])] = &[
@@ -175,34 +198,60 @@ async fn a_wrong_password_does_not_stop_the_start() {
     assert!(!log.contains("hunter2"), "{log}");
 }
 
+/// Runs the demo, which must come to what its fault demands and leave no file behind.
+fn demo(args: &[&str]) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    let output =
+        halberd().args(["demo", "--once", "--json"]).args(args).env("TMPDIR", dir.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert!(left.is_empty(), "files stay behind: {left:?}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The host lives and beats, its BMC says off: whatever the device answers, nothing may be moved.
+#[test]
+fn the_demo_moves_nothing_on_the_word_of_a_lying_bmc() {
+    let report = demo(&["--fault", "bmc-lies"]);
+    assert_eq!(report["outcome"], "needs_operator");
+    assert_eq!((&report["evacuate_calls"], &report["double_runs"]), (&0.into(), &0.into()));
+    assert!(report["seconds"]["death_to_fence_proof"].is_null(), "{report}");
+}
+
 #[test]
 fn the_demo_recovers_a_dead_hypervisor() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut child = halberd()
-        .args(["demo", "--once", "--json", "--seed", "3"])
-        .env("TMPDIR", dir.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    let mut errors = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    assert!(child.wait().unwrap().success(), "{text} {errors}");
-    let report: Value = serde_json::from_str(&text).unwrap();
+    let report = demo(&["--seed", "3"]);
     let keys: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
-    let wanted = ["double_runs", "evacuate_before_proof", "evacuate_calls", "fault", "guests", "hosts", "lost", "outcome", "recovered", "seconds"];
+    let wanted = [
+        "double_runs",
+        "evacuate_before_proof",
+        "evacuate_calls",
+        "fault",
+        "guests",
+        "hosts",
+        "lost",
+        "outcome",
+        "recovered",
+        "seconds",
+    ];
     let mut sorted = keys.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, wanted);
     assert_eq!((&report["fault"], &report["outcome"]), (&"power-loss".into(), &"recovered".into()));
-    assert_eq!((&report["lost"], &report["double_runs"], &report["evacuate_before_proof"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&report["lost"], &report["double_runs"], &report["evacuate_before_proof"]),
+        (&0.into(), &0.into(), &0.into())
+    );
     assert_eq!(report["evacuate_calls"], report["recovered"]);
     assert!(report["recovered"].as_u64().unwrap() > 0);
-    let order = ["death_to_verdict", "death_to_fence_proof", "death_to_first_evacuate", "death_to_all_evacuates", "death_to_all_active"];
+    let order = [
+        "death_to_verdict",
+        "death_to_fence_proof",
+        "death_to_first_evacuate",
+        "death_to_all_evacuates",
+        "death_to_all_active",
+    ];
     let times: Vec<f64> = order.iter().map(|key| report["seconds"][key].as_f64().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-    assert!(left.is_empty(), "files stay behind: {left:?}");
 }

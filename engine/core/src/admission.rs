@@ -111,8 +111,12 @@ fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) {
 fn out(draft: &mut Draft<'_>, host: &Host) {
     let facts = draft.view.facts;
     let fenced_boot = host.boot.is_some_and(|boot| host.retired_boots.contains(&boot));
-    let beats = facts.evidence.beats.boot.filter(|boot| !host.retired_boots.contains(boot));
-    let on = facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) == Some(&Power::On);
+    let policy = draft.view.policy();
+    let power = facts.fresh_power(draft.view.now, policy.power_fresh_ms);
+    let beating = facts.evidence.beats.last_any().is_some_and(|at| draft.view.now.since(at) <= policy.first_missed());
+    let new_boot = facts.evidence.beats.boot.filter(|boot| !host.retired_boots.contains(boot));
+    let beats = new_boot.filter(|_| beating && power != Some(&Power::Off));
+    let on = power == Some(&Power::On);
     if beats.is_none() && !on {
         if facts.evidence.has_device {
             draft.ask_every(Query::Power { host: host.id }, 5_000);

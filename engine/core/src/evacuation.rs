@@ -283,6 +283,10 @@ fn guide(draft: &mut Draft<'_>, instance: InstanceId, may_send: bool, slots: &mu
     {
         return draft.look_at(until);
     }
+    let on_its_way = matches!(vmove.stage, Stage::Arrived | Stage::Stopping | Stage::Starting | Stage::Erroring);
+    if let Some(dest) = vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains(dest)) {
+        return handed_over(draft, &vmove, &dest);
+    }
     match vmove.stage {
         Stage::Planned => begin(draft, &vmove, slots),
         Stage::Locking => send_again(draft, &vmove, slots),
@@ -591,6 +595,7 @@ fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) {
         return failed_after_acceptance(draft, vmove, &format!("migration {} ended in {}", migration.id, migration.status));
     }
     match &migration.dest {
+        Some(dest) if migration.is_done() && facts.proved_off.contains(dest) => handed_over(draft, vmove, dest),
         Some(dest) if migration.is_done() => seen_on(draft, vmove, dest),
         Some(dest) if facts.proved_off.contains(dest) => {
             failed_after_acceptance(draft, vmove, &format!("its destination {dest} died before it arrived"));
@@ -644,6 +649,14 @@ fn look_at_destination(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
         Some(age) if age < poll => draft.look_after(poll - age),
         _ => draft.ask(Query::Destination { host: dest.to_owned() }),
     }
+}
+
+/// It arrived, and its new host has died since: the recovery of that host answers for it now, and needs the key that this move
+/// holds (I8).
+fn handed_over(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
+    settle_intent(draft, vmove.instance, "done");
+    let why = format!("moved to {dest}, which died too: the recovery of {dest} answers for it");
+    end(draft, vmove.instance, VmoveStatus::Ignored, &why);
 }
 
 /// On its destination: is it in the wanted state? (I25)

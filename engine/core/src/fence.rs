@@ -94,6 +94,9 @@ pub enum NotProved {
     StillOn(String),
     #[error("no device of any level confirmed the power-off: {0}")]
     Unconfirmed(String),
+    /// Something alive was heard after the device read Off.
+    #[error("{0}")]
+    Contradicted(String),
     #[error("the serial given does not match the host's ({0})")]
     WrongSerial(String),
     #[error("{0}")]
@@ -190,20 +193,26 @@ pub fn waive(
     Ok(FenceProof { host, boot_number, epoch, means: Means::Waived { reason } })
 }
 
+impl FenceReport {
+    /// When the last of the confirming devices first read Off, in milliseconds since the act began: whoever is heard later than
+    /// that was not off, whatever the device says (FENCING 2.1, veto).
+    pub fn off_since_ms(&self) -> Option<u64> {
+        let confirming = self.attempts.iter().filter(|attempt| confirms(attempt));
+        confirming.filter_map(off_run).map(|(first, _)| first).max()
+    }
+}
+
 fn confirms(attempt: &DeviceAttempt) -> bool {
-    if attempt.identity_matches == Some(false)
-        || !matches!(attempt.order, OrderAnswer::Accepted | OrderAnswer::AlreadyOff)
-    {
-        return false;
-    }
-    let after: Vec<&Reading> = attempt.readings.iter().filter(|reading| reading.after_order).collect();
-    // The last unbroken run of Off: a reading of anything else in between starts it afresh.
-    let run: Vec<u64> =
-        after.iter().rev().take_while(|reading| reading.power == Power::Off).map(|reading| reading.at_ms).collect();
-    match (run.first(), run.last()) {
-        (Some(last), Some(first)) => last.saturating_sub(*first) >= READINGS_APART.as_millis() as u64,
-        _ => false,
-    }
+    attempt.identity_matches != Some(false)
+        && matches!(attempt.order, OrderAnswer::Accepted | OrderAnswer::AlreadyOff)
+        && off_run(attempt).is_some_and(|(first, last)| last.saturating_sub(first) >= READINGS_APART.as_millis() as u64)
+}
+
+/// First and last time of the newest unbroken run of Off after the order: a reading of anything else in between starts it afresh.
+fn off_run(attempt: &DeviceAttempt) -> Option<(u64, u64)> {
+    let after = attempt.readings.iter().rev().filter(|reading| reading.after_order);
+    let run: Vec<u64> = after.take_while(|reading| reading.power == Power::Off).map(|reading| reading.at_ms).collect();
+    Some((*run.last()?, *run.first()?))
 }
 
 fn distinct(devices: &[String]) -> usize {
@@ -212,6 +221,7 @@ fn distinct(devices: &[String]) -> usize {
 
 fn why_not(report: &FenceReport) -> NotProved {
     let say = |attempt: &DeviceAttempt| match &attempt.error {
+        Some(error) if error.starts_with(&attempt.device) => error.clone(),
         Some(error) => format!("{}: {error}", attempt.device),
         None => format!("{}: {:?}", attempt.device, attempt.order),
     };
@@ -264,6 +274,15 @@ mod tests {
         assert!(!proved(vec![attempt("a", vec![early, off_at(1_000)])], vec![1]), "read before the order");
         let on = Reading { power: Power::On, ..off_at(500) };
         assert!(!proved(vec![attempt("a", vec![off_at(0), on, off_at(1_000)])], vec![1]), "came on between");
+    }
+
+    #[test]
+    fn off_since_is_the_first_reading_of_the_last_run() {
+        let since = |readings| FenceReport { attempts: vec![attempt("a", readings)], levels: vec![1] }.off_since_ms();
+        let on = Reading { power: Power::On, ..off_at(500) };
+        assert_eq!(since(vec![off_at(100), off_at(1_100)]), Some(100));
+        assert_eq!(since(vec![off_at(100), on, off_at(600), off_at(1_600)]), Some(600));
+        assert_eq!(since(vec![off_at(100)]), None, "nothing is confirmed");
     }
 
     #[test]

@@ -94,6 +94,17 @@ impl HostSight {
         }
     }
 
+    /// Every path beats and nothing else was said: there is nothing to judge.
+    pub fn is_well(&self, policy: &Policy, now: Mono) -> bool {
+        let grace = Duration::from_millis(policy.storage_grace_ms);
+        self.agent
+            && !self.beats.last.is_empty()
+            && self.beats.last.iter().all(|(_, at)| *at + policy.first_missed() >= now)
+            && self.beats.panic.is_none()
+            && self.beats.retired_echoed.is_none()
+            && self.beats.storage_write_age.is_none_or(|age| age < grace)
+    }
+
     /// The host is silent: its agent missed its first beat on all paths.
     pub fn is_silent(&self, policy: &Policy, now: Mono) -> bool {
         self.agent

@@ -37,6 +37,8 @@ pub struct Known {
     /// Guests its agent listed as running.
     pub domains: Option<Vec<InstanceId>>,
     pub said: Option<Verdict>,
+    /// A verdict that time alone does not change soon is not looked for at every tick.
+    pub judge_again: Option<Mono>,
     /// Probes under way or when they were last started.
     pub probing: Probing,
     pub fetch_orders: bool,
@@ -224,6 +226,7 @@ impl Known {
             noted: BTreeSet::new(),
             domains: None,
             said: None,
+            judge_again: None,
             probing: Probing::default(),
             fetch_orders: false,
         }

@@ -31,6 +31,11 @@ pub enum Todo {
     Boot(HostId, i64, u32, BootId),
 }
 
+/// While a silence is this young, every tick may bring the verdict.
+const FRESH_SILENCE: Duration = Duration::from_secs(15);
+/// After that, and after a verdict, a host is judged afresh this often.
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
+
 /// One look at every host; true while any is suspect.
 pub fn look(fleet: &mut Fleet, now: Mono) -> (Vec<Todo>, bool) {
     let mut todos = Vec::new();
@@ -38,7 +43,11 @@ pub fn look(fleet: &mut Fleet, now: Mono) -> (Vec<Todo>, bool) {
     fleet.note_silence(now);
     let ids: Vec<HostId> = fleet.hosts.keys().copied().collect();
     for id in ids {
-        let Some(evidence) = fleet.evidence(id, now) else { continue };
+        // Most hosts, most of the time: judged alive before, and every path beats.
+        let well = |known: &Known| known.said == Some(Verdict::Alive) && known.sight.is_well(&known.policy, now);
+        if fleet.hosts.get(&id).is_some_and(|known| well(known) && known.row.ever_agent && known.row.boot == known.sight.beats.boot) {
+            continue;
+        }
         let Some(known) = fleet.hosts.get_mut(&id) else { continue };
         new_boot(known, &mut todos);
         let suspect = known.silent_since.is_some() && known.row.admission != Admission::Out;
@@ -46,11 +55,15 @@ pub fn look(fleet: &mut Fleet, now: Mono) -> (Vec<Todo>, bool) {
             suspects = suspects || suspect;
             start_probes(known, now, &mut todos);
         }
-        if !known.sight.agent || known.row.admission != Admission::In {
+        if !known.sight.agent || known.row.admission != Admission::In || known.judge_again.is_some_and(|at| now < at) {
             continue;
         }
+        let Some(evidence) = fleet.evidence(id, now) else { continue };
+        let Some(known) = fleet.hosts.get_mut(&id) else { continue };
         let judgement = verdict::judge(&evidence, &known.policy, now);
         let verdict = judgement.verdict;
+        let fresh = known.silent_since.is_none_or(|since| now.since(since) < FRESH_SILENCE);
+        known.judge_again = (verdict != Verdict::CannotTell || !fresh).then(|| now + JUDGE_EVERY);
         if verdict == Verdict::Failed {
             todos.push(Todo::Open(id, Box::new(judgement)));
         } else if known.said != Some(verdict) && verdict != Verdict::CannotTell {

@@ -49,9 +49,12 @@ impl Devices {
 
     /// What is not on file is taken from the first identity seen, and compared from then on (DESIGN 7).
     async fn keep_identity(&self, host: HostId, target: &Target, identity: Option<&fencing::Identity>) {
-        let missing = target.expected.uuid.is_none() || target.expected.serial.is_none();
-        let contradicts = |identity: &&fencing::Identity| target.expected.compare(identity) == Some(false);
-        let Some(identity) = identity.filter(|identity| missing && identity.names_a_machine() && !contradicts(identity)) else { return };
+        let expected = &target.expected;
+        let is_news = |identity: &fencing::Identity| {
+            expected.uuid.is_none() && identity.uuid.is_some() || expected.serial.is_none() && identity.serial.is_some()
+        };
+        let contradicts = |identity: &&fencing::Identity| expected.compare(identity) == Some(false);
+        let Some(identity) = identity.filter(|identity| is_news(identity) && identity.names_a_machine() && !contradicts(identity)) else { return };
         let text = identity.to_string();
         let new = self.seen.lock().map(|mut seen| seen.insert(host, text.clone()).is_none()).unwrap_or(false);
         if !new {

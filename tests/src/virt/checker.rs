@@ -30,6 +30,11 @@ pub fn safety(sim: &Sim) -> Findings {
             found.push(format!("I9: a second evacuation of {guest} at {} ms met the first", deed.at));
         }
     }
+    // Each guest needs a few commits, each recovery some more; ten times that is a loop that would wear a database out.
+    let enough = 400 * (sim.store.recoveries.len() as u64 + 1) + 60 * sim.store.vmoves.len() as u64;
+    if sim.commits > enough {
+        found.push(format!("a hot loop: {} commits for {} recoveries", sim.commits, sim.store.recoveries.len()));
+    }
     let open = sim.store.recoveries.values().filter(|(row, _)| row.is_open());
     let mut keys: BTreeMap<String, usize> = BTreeMap::new();
     for (row, _) in open {
@@ -92,7 +97,10 @@ pub fn liveness(sim: &Sim) -> Findings {
                 found.push(format!("I24: {} has no answer although its recovery is {word}", vmove.instance_name));
             }
             for vmove in sim.store.vmoves_of(row.id) {
-                if sim.world.is_locked(vmove.instance.0) {
+                let moved_again = sim.store.vmoves.values().any(|other| {
+                    other.recovery != row.id && other.instance == vmove.instance && !other.status.is_terminal()
+                });
+                if sim.world.is_locked(vmove.instance.0) && !moved_again {
                     found.push(format!("{} is still locked after its recovery", vmove.instance_name));
                 }
             }

@@ -79,6 +79,7 @@ impl Default for Setup {
 }
 
 /// One engine process in virtual time.
+#[derive(Debug)]
 pub struct Engine {
     pub name: String,
     pub id: EngineId,
@@ -94,10 +95,13 @@ pub struct Engine {
     counter: i64,
     first: bool,
     rows_at: Option<u64>,
+    /// Sum of the host rows' versions when they were last read.
+    refreshed: i64,
     confirmations: BTreeMap<HostId, Confirmation>,
     released: BTreeMap<HostId, Vec<halberd_core::brake::Gate>>,
 }
 
+#[derive(Debug)]
 enum Ev {
     Tick(usize),
     Beats,
@@ -108,6 +112,7 @@ enum Ev {
     Act(u64),
 }
 
+#[derive(Debug)]
 struct ActOf {
     act: Act,
     engine: usize,
@@ -134,6 +139,7 @@ pub enum Cue {
 }
 
 /// Everything.
+#[derive(Debug)]
 pub struct Sim {
     pub world: World,
     pub store: ModelStore,
@@ -248,6 +254,7 @@ impl Sim {
             counter: 1,
             first: true,
             rows_at: None,
+            refreshed: 0,
             confirmations: BTreeMap::new(),
             released: BTreeMap::new(),
         }
@@ -535,7 +542,18 @@ impl Sim {
             }
             return;
         }
-        let next = self.now + TICK_MS;
+        // Nothing moves and nobody is newly silent: a look a second is enough.
+        let engine = &self.engines[number];
+        let still = |runner: &Runner| {
+            use halberd_core::recovery::StateWord::{Held, NeedsOperator, Out};
+            matches!(runner.recovery().word(), NeedsOperator | Held | Out) && runner.facts.in_flight.is_empty()
+        };
+        let watched = |id: &HostId| self.store.open_for(&Subject::Host { host: *id }).is_some();
+        let quiet = |id: &HostId, known: &halberd_engine::collect::fleet::Known| {
+            known.silent_since.is_none() || known.row.admission != Admission::In || watched(id)
+        };
+        let idle = engine.runners.values().all(still) && engine.fleet.hosts.iter().all(|(id, known)| quiet(id, known));
+        let next = self.now + if idle { TICK_MS * 5 } else { TICK_MS };
         self.push(next, Ev::Tick(number));
         let now = mono(self.now);
         if self.engines[number].hold.renew_due(now) {
@@ -547,7 +565,11 @@ impl Sim {
         }
         self.observe(number);
         let mut fleet = std::mem::replace(&mut self.engines[number].fleet, Fleet::new(now));
-        self.refresh(&mut fleet);
+        let versions: i64 = self.store.hosts.values().map(|host| host.version).sum();
+        if self.engines[number].refreshed != versions {
+            self.engines[number].refreshed = versions;
+            self.refresh(&mut fleet);
+        }
         let (todos, suspects) = look::look(&mut fleet, now);
         self.engines[number].fleet = fleet;
         for todo in todos {
@@ -560,11 +582,34 @@ impl Sim {
             let (at, incarnation) = (self.now, self.engines[number].incarnation);
             self.push(at + ms, Ev::Rows { engine: number, incarnation, at, rows });
         }
+        self.gates();
         self.intake(number);
         self.claim(number);
         let ids: Vec<RecoveryId> = self.engines[number].runners.keys().copied().collect();
         for id in ids {
-            self.poll(number, id);
+            let due = self.engines[number].runners.get(&id).is_some_and(|runner| runner.wake_at() <= now);
+            if due || suspects {
+                self.poll(number, id);
+            }
+        }
+    }
+
+    /// What the agents' start gates do with the engines' word for their boot (DESIGN 10.1).
+    fn gates(&mut self) {
+        if !self.setup.world.gate {
+            return;
+        }
+        let words: Vec<(String, Admission, Option<BootId>)> =
+            self.store.hosts.values().map(|host| (host.name.clone(), host.admission, host.boot)).collect();
+        for (name, admission, boot) in words {
+            let view = self.world.host(&name);
+            let this_boot = boot.is_none_or(|boot| boot.0 == view.boot_id);
+            match admission {
+                _ if !view.gated || !self.world.is_alive(&name) => {}
+                Admission::Admitted => self.world.admit(self.now, &name),
+                Admission::In if this_boot => self.world.open_gate(self.now, &name),
+                Admission::In | Admission::Out => {}
+            }
         }
     }
 

@@ -65,7 +65,11 @@ impl Known {
             return Ok(());
         }
         // A key outside of its section is a common slip.
-        let inside = self.0.iter().find(|(_, keys)| keys.contains(&section)).map(|(name, _)| format!("[{name}] {section}"));
+        let inside = self
+            .0
+            .iter()
+            .find(|(_, keys)| keys.contains(&section))
+            .map(|(name, _)| format!("[{name}] {section}"));
         let near = nearest(self.0.keys().copied(), section).map(|name| format!("[{name}]"));
         Err((format!("[{section}]"), near.or(inside)))
     }
@@ -100,7 +104,9 @@ pub(super) fn override_key(table: &mut Table, known: &Known, path: &str, text: &
         serde_json::Value::Array(_) => as_toml(text).filter(Value::is_array).unwrap_or_else(|| {
             Value::Array(text.split(',').map(|part| Value::String(part.trim().to_owned())).collect())
         }),
-        serde_json::Value::Number(_) | serde_json::Value::Bool(_) => as_toml(text).unwrap_or_else(|| Value::String(text.into())),
+        serde_json::Value::Number(_) | serde_json::Value::Bool(_) => {
+            as_toml(text).unwrap_or_else(|| Value::String(text.into()))
+        }
         _ => Value::String(text.into()),
     };
     let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));

@@ -104,7 +104,8 @@ impl Config {
             return Ok(config);
         };
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { origin: origin.clone(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { origin: origin.clone(), source })?;
         let mut config = Config::parse(&text, &origin, variables, false)?;
         config.origin = Some(path.to_owned());
         Ok(config)
@@ -123,10 +124,19 @@ impl Config {
         let mut table: Table = text.parse().map_err(|error: toml::de::Error| syntax(origin, text, &error))?;
         let known = Known::of_everything();
         for (name, value) in variables {
-            keys::override_key(&mut table, &known, name.trim_start_matches(ENV_PREFIX), &value)
-                .map_err(|(key, nearest)| ConfigError::UnknownKey { origin: format!("environment variable {name}"), key, nearest })?;
+            keys::override_key(&mut table, &known, name.trim_start_matches(ENV_PREFIX), &value).map_err(
+                |(key, nearest)| ConfigError::UnknownKey {
+                    origin: format!("environment variable {name}"),
+                    key,
+                    nearest,
+                },
+            )?;
         }
-        known.check(&table).map_err(|(key, nearest)| ConfigError::UnknownKey { origin: origin.to_owned(), key, nearest })?;
+        known.check(&table).map_err(|(key, nearest)| ConfigError::UnknownKey {
+            origin: origin.to_owned(),
+            key,
+            nearest,
+        })?;
         if open {
             let api = table.entry("api").or_insert_with(|| Value::Table(Table::new()));
             if let Some(api) = api.as_table_mut() {
@@ -137,7 +147,8 @@ impl Config {
             origin: None,
             database: section(&mut table, origin, "database")?.unwrap_or_default(),
             api: section(&mut table, origin, "api")?.unwrap_or_default(),
-            openstack: section::<OpenstackConfig>(&mut table, origin, "openstack")?.filter(OpenstackConfig::is_configured),
+            openstack: section::<OpenstackConfig>(&mut table, origin, "openstack")?
+                .filter(OpenstackConfig::is_configured),
             engine: section(&mut table, origin, "engine")?.unwrap_or_default(),
             policy: policy(&mut table, origin)?,
             webhooks: section(&mut table, origin, "webhooks")?.unwrap_or_default(),
@@ -165,7 +176,9 @@ impl Config {
         let origin = self.origin();
         self.database_url()?;
         if let Some(openstack) = &self.openstack {
-            OpenStack::new(openstack).await.map_err(|error| ConfigError::Unfit { origin, what: error.to_string() })?;
+            OpenStack::new(openstack)
+                .await
+                .map_err(|error| ConfigError::Unfit { origin, what: error.to_string() })?;
         }
         Ok(())
     }
@@ -176,11 +189,16 @@ impl Config {
     /// [`ConfigError::Value`] when that file cannot be read.
     pub fn database_url(&self) -> Result<SecretString, ConfigError> {
         let Some(path) = &self.database.url_file else { return Ok(self.database.url.clone()) };
-        let refuse = |what: String| ConfigError::Value { origin: self.origin(), key: "[database] url_file".into(), what };
+        let refuse = |what: String| ConfigError::Value {
+            origin: self.origin(),
+            key: "[database] url_file".into(),
+            what,
+        };
         if self.database.url.expose_secret() != DEFAULT_URL {
             return Err(refuse("has both url and url_file: keep one".into()));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| refuse(format!("{} cannot be read: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refuse(format!("{} cannot be read: {error}", path.display())))?;
         Ok(SecretString::from(text.trim()))
     }
 
@@ -198,7 +216,11 @@ fn syntax(origin: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::Syntax { origin: origin.to_owned(), line, column, what: plain(error.message()) }
 }
 
-fn section<T: DeserializeOwned>(table: &mut Table, origin: &str, name: &str) -> Result<Option<T>, ConfigError> {
+fn section<T: DeserializeOwned>(
+    table: &mut Table,
+    origin: &str,
+    name: &str,
+) -> Result<Option<T>, ConfigError> {
     let Some(value) = table.remove(name) else { return Ok(None) };
     let refuse = |key: String, what: String| ConfigError::Value { origin: origin.to_owned(), key, what };
     let error = match value.clone().try_into::<T>() {
@@ -210,7 +232,8 @@ fn section<T: DeserializeOwned>(table: &mut Table, origin: &str, name: &str) -> 
         section.keys().find(|key| {
             let mut without = section.clone();
             without.remove(*key);
-            Value::Table(without).try_into::<T>().map_err(|other| other.message().to_owned()).err().as_deref() != Some(error.message())
+            Value::Table(without).try_into::<T>().map_err(|other| other.message().to_owned()).err().as_deref()
+                != Some(error.message())
         })
     });
     let key = guilty.map_or_else(|| format!("[{name}]"), |key| format!("[{name}] {key}"));
@@ -222,7 +245,13 @@ fn policy(table: &mut Table, origin: &str) -> Result<Policy, ConfigError> {
     let section = table.remove("policy").unwrap_or_else(|| Value::Table(Table::new()));
     let map = match serde_json::to_value(section) {
         Ok(serde_json::Value::Object(map)) => map,
-        _ => return Err(ConfigError::Value { origin: origin.to_owned(), key: "[policy]".into(), what: "must be a table".into() }),
+        _ => {
+            return Err(ConfigError::Value {
+                origin: origin.to_owned(),
+                key: "[policy]".into(),
+                what: "must be a table".into(),
+            });
+        }
     };
     halberd_engine::config::policy_from(&map).map_err(|error| {
         let guilty = map.iter().find(|(name, value)| {
@@ -237,7 +266,9 @@ fn policy(table: &mut Table, origin: &str) -> Result<Policy, ConfigError> {
 /// Serde's words without the value they quote.
 fn plain(message: &str) -> String {
     let message = message.trim();
-    let cut = |kind: &str| message.strip_prefix(kind).and_then(|rest| rest.rsplit_once(", expected ")).map(|(_, wanted)| wanted);
+    let cut = |kind: &str| {
+        message.strip_prefix(kind).and_then(|rest| rest.rsplit_once(", expected ")).map(|(_, wanted)| wanted)
+    };
     if let Some(wanted) = cut("invalid type: ").or_else(|| cut("invalid value: ")) {
         return format!("expected {wanted}");
     }
@@ -248,5 +279,9 @@ fn plain(message: &str) -> String {
         };
     }
     let shows_nothing = !message.contains(['"', '`']) || message.starts_with("missing field ");
-    if shows_nothing { message.to_owned() } else { message.split(['"', '`']).next().unwrap_or_default().trim().to_owned() + " ..." }
+    if shows_nothing {
+        message.to_owned()
+    } else {
+        message.split(['"', '`']).next().unwrap_or_default().trim().to_owned() + " ..."
+    }
 }

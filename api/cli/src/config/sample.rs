@@ -25,11 +25,16 @@ pub fn text() -> String {
         for line in about(section).lines() {
             text.push_str(&format!("# {line}\n"));
         }
-        let header = if matches!(section, "webhooks" | "services") { format!("# [[{section}]]\n") } else { format!("[{section}]\n") };
+        let header = if matches!(section, "webhooks" | "services") {
+            format!("# [[{section}]]\n")
+        } else {
+            format!("[{section}]\n")
+        };
         text.push_str(&header);
         for key in known.keys(section) {
             let value = defaults.as_ref().and_then(|defaults| defaults.get(key)).and_then(shown);
-            let value = value.or_else(|| example(section, key).map(str::to_owned)).unwrap_or_else(|| "...".into());
+            let value =
+                value.or_else(|| example(section, key).map(str::to_owned)).unwrap_or_else(|| "...".into());
             text.push_str(&format!("# {key} = {value}\n"));
         }
     }
@@ -42,12 +47,24 @@ const HEAD: &str = "# Halberd. Every key below stands with its default or, where
 
 fn about(section: &str) -> &'static str {
     match section {
-        "database" => "Where everything is remembered. url_file: a file with the URL, when it holds a password.",
-        "api" => "The API. auth = \"none\" makes everybody an administrator and is allowed on loopback only.\ntls_cert and tls_key make it HTTPS; with tls_client_ca clients need certificates.",
-        "openstack" => "The cloud: either cloud, a name in clouds.yaml, or auth_url with a user or an application credential.",
-        "engine" => "The engine. heartbeat_listen: one UDP address for each network, in the order management, tenant, storage.\nsecrets_key_file: 32 bytes, mode 0600, the same for every engine and API; on SQLite one is made beside the database.",
-        "policy" => "Thresholds; a profile (fast, balanced, conservative) sets the timers, any key here overrides it, a segment overrides both.\nThe defaults shown are balanced's. Times are milliseconds.",
-        "webhooks" => "Who is told. template: generic, servicenow, jira, pagerduty, alertmanager, slack, or a JSON document.",
+        "database" => {
+            "Where everything is remembered. url_file: a file with the URL, when it holds a password."
+        }
+        "api" => {
+            "The API. auth = \"none\" makes everybody an administrator and is allowed on loopback only.\ntls_cert and tls_key make it HTTPS; with tls_client_ca clients need certificates."
+        }
+        "openstack" => {
+            "The cloud: either cloud, a name in clouds.yaml, or auth_url with a user or an application credential."
+        }
+        "engine" => {
+            "The engine. heartbeat_listen: one UDP address for each network, in the order management, tenant, storage.\nsecrets_key_file: 32 bytes, mode 0600, the same for every engine and API; on SQLite one is made beside the database."
+        }
+        "policy" => {
+            "Thresholds; a profile (fast, balanced, conservative) sets the timers, any key here overrides it, a segment overrides both.\nThe defaults shown are balanced's. Times are milliseconds."
+        }
+        "webhooks" => {
+            "Who is told. template: generic, servicenow, jira, pagerduty, alertmanager, slack, or a JSON document."
+        }
         _ => "Which services of the control plane are watched, and what may be done about one that is down.",
     }
 }

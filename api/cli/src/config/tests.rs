@@ -26,7 +26,10 @@ fn bad_input_is_refused_with_file_key_and_the_right_name() {
         ("[api]\nauth = \"none\"\nlisten = \"0.0.0.0:15868\"", &["loopback", "0.0.0.0:15868"]),
         ("[api]\nauth = \"none\"\ntls_cert = \"a.pem\"", &["tls_cert", "tls_key"]),
         ("", &["[openstack]", "keystone"]),
-        ("[api]\nauth = \"none\"\n[[webhooks]]\nname = \"a\"\nurl = \"ftp://x\"", &["[[webhooks]] 'a'", "http"]),
+        (
+            "[api]\nauth = \"none\"\n[[webhooks]]\nname = \"a\"\nurl = \"ftp://x\"",
+            &["[[webhooks]] 'a'", "http"],
+        ),
         ("[api\nauth = \"none\"", &["halberd.toml, line 1, column"]),
         ("[api]\nauth = \"none\"\n\nauth = \"none\"", &["line 4"]),
     ];
@@ -61,7 +64,8 @@ fn no_error_shows_a_value() {
         let shown = format!("{error} {error:?} {}", crate::chain(&error));
         assert!(!shown.contains(secret), "{text:?} gives {shown:?}");
     }
-    let good = read("[database]\nurl = \"mysql://u:hunter2@h/d\"\n[api]\nauth = \"none\"", &[]).expect("valid");
+    let good =
+        read("[database]\nurl = \"mysql://u:hunter2@h/d\"\n[api]\nauth = \"none\"", &[]).expect("valid");
     assert!(!format!("{good:?}").contains(secret));
 }
 
@@ -120,7 +124,12 @@ fn the_sample_is_a_configuration_and_names_every_key() {
             if inside {
                 taken += &format!("{line}\n");
             }
-        } else if inside && line.starts_with("# ") && line.contains(" = ") && !line.contains("pem\"") && !line.contains(".key\"") {
+        } else if inside
+            && line.starts_with("# ")
+            && line.contains(" = ")
+            && !line.contains("pem\"")
+            && !line.contains(".key\"")
+        {
             let line = line.trim_start_matches("# ").replace("auth = \"keystone\"", "auth = \"none\"");
             // Prose may hold an equals sign as well; keys are one word.
             if line.split(" = ").next().is_some_and(|key| !key.contains(' ')) {

@@ -47,7 +47,11 @@ impl Agents {
     ///
     /// # Errors
     /// An agent that does not start.
-    pub(super) async fn start(cloud: Arc<Cloud>, lands: Arc<UserLand>, setting: Setting) -> Result<Agents, Failure> {
+    pub(super) async fn start(
+        cloud: Arc<Cloud>,
+        lands: Arc<UserLand>,
+        setting: Setting,
+    ) -> Result<Agents, Failure> {
         let mut deeds = cloud.deeds();
         let mut living = BTreeMap::new();
         follow(&cloud, &lands, &setting, &mut living).await?;
@@ -80,13 +84,19 @@ impl Agents {
 
 type Living = BTreeMap<String, (Incarnation, Handle)>;
 
-async fn follow(cloud: &Cloud, lands: &UserLand, setting: &Setting, living: &mut Living) -> Result<(), Failure> {
+async fn follow(
+    cloud: &Cloud,
+    lands: &UserLand,
+    setting: &Setting,
+    living: &mut Living,
+) -> Result<(), Failure> {
     let views: Vec<(HostView, bool)> = {
         let world = cloud.world();
         world.host_names().iter().map(|name| (world.host(name), world.is_alive(name))).collect()
     };
     for (view, alive) in views {
-        let due = (alive && view.agent).then(|| Incarnation { boot: view.boot_id, networks: view.networks.clone() });
+        let due = (alive && view.agent)
+            .then(|| Incarnation { boot: view.boot_id, networks: view.networks.clone() });
         if living.get(&view.name).map(|(who, _)| who) == due.as_ref() {
             continue;
         }
@@ -112,9 +122,14 @@ fn config(host: &str, who: &Incarnation, lands: &UserLand, setting: &Setting) ->
         setting.profile,
         engines.join(", "),
     );
-    for (network, engine) in Network::ALL.into_iter().zip(&engines).filter(|(network, _)| who.networks.contains(network)) {
+    for (network, engine) in
+        Network::ALL.into_iter().zip(&engines).filter(|(network, _)| who.networks.contains(network))
+    {
         let own = lands.address(host, network).map_or("127.0.0.1".into(), |address| address.ip().to_string());
-        text += &format!("[[networks]]\nname = \"{}\"\nbind = \"{own}:0\"\nengines = [{engine}]\n", network.name());
+        text += &format!(
+            "[[networks]]\nname = \"{}\"\nbind = \"{own}:0\"\nengines = [{engine}]\n",
+            network.name()
+        );
     }
     Ok(Config::parse(&text, std::iter::empty())?)
 }

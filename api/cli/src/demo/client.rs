@@ -38,19 +38,25 @@ impl Client {
         self.answer(self.http.put(format!("{}{path}", self.url)).json(body), path).await
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, path: &str) -> Result<T, Failure> {
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        path: &str,
+    ) -> Result<T, Failure> {
         let response = request.send().await?;
         let status = response.status();
         let bytes = response.bytes().await?;
         if !status.is_success() {
             return Err(format!("{path} answered {status}: {}", String::from_utf8_lossy(&bytes)).into());
         }
-        serde_json::from_slice(&bytes).map_err(|error| format!("{path} answered what is no such thing: {error}").into())
+        serde_json::from_slice(&bytes)
+            .map_err(|error| format!("{path} answered what is no such thing: {error}").into())
     }
 
     /// Recoveries of a host, of one kind, newest first.
     pub(crate) async fn recoveries(&self, host: Uuid, kind: &str) -> Result<Vec<RecoverySummary>, Failure> {
-        let page: Items<RecoverySummary> = self.get(&format!("/halberd/v1/recoveries?host={host}&kind={kind}")).await?;
+        let page: Items<RecoverySummary> =
+            self.get(&format!("/halberd/v1/recoveries?host={host}&kind={kind}")).await?;
         Ok(page.items)
     }
 

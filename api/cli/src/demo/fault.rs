@@ -71,8 +71,12 @@ impl DemoFault {
     pub(crate) fn says(self) -> &'static str {
         match self.expected() {
             Expected::Recovered => "every guest of the dead one must come back elsewhere",
-            Expected::Returned => "every guest must come back elsewhere, and the host must come in again without taking one back",
-            Expected::Held => "the right answer is a hold: a rack that falls silent at once is a switch until proved otherwise",
+            Expected::Returned => {
+                "every guest must come back elsewhere, and the host must come in again without taking one back"
+            }
+            Expected::Held => {
+                "the right answer is a hold: a rack that falls silent at once is a switch until proved otherwise"
+            }
             Expected::NeedsOperator => "the right answer is to move nothing and ask a person",
         }
     }
@@ -85,7 +89,9 @@ impl DemoFault {
                  of this cloud queues calls for longer), and the host boots in 3 s",
             ],
             Self::BmcLies => &["shortened for the demo: storage_grace_ms 4000 instead of the profile's"],
-            Self::Nova503 => &["for the demo 2 evacuations at once instead of 16, so that Nova goes away in the middle of them"],
+            Self::Nova503 => &[
+                "for the demo 2 evacuations at once instead of 16, so that Nova goes away in the middle of them",
+            ],
             _ => &[],
         }
     }
@@ -111,7 +117,8 @@ impl DemoFault {
             Self::Hang => vec![Fault::HostHang { host: host.into(), for_ms: None }],
             Self::BmcDead => vec![power(true)],
             Self::BmcLies => {
-                let cut = Fault::NetworkCut { host: host.into(), networks: vec![Network::Storage], for_ms: None };
+                let cut =
+                    Fault::NetworkCut { host: host.into(), networks: vec![Network::Storage], for_ms: None };
                 vec![bmc(BmcFault::LieOff), bmc(BmcFault::AckNoOff), cut]
             }
             Self::BmcWrongMachine => vec![bmc(BmcFault::WrongMachine(other.into())), power(false)],
@@ -122,7 +129,11 @@ impl DemoFault {
     /// What is done once the first guest is on its way.
     pub(super) fn in_the_middle(self) -> Option<Fault> {
         let answer = NovaAnswer::Status(503);
-        (self == Self::Nova503).then_some(Fault::NovaAnswers { route: None, answer, for_ms: Some(NOVA_AWAY_MS) })
+        (self == Self::Nova503).then_some(Fault::NovaAnswers {
+            route: None,
+            answer,
+            for_ms: Some(NOVA_AWAY_MS),
+        })
     }
 
     /// What is done once every guest runs elsewhere.

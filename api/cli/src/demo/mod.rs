@@ -14,11 +14,13 @@ mod site;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use halberd_core::policy::Profile;
 use halberd_types::halberd::recovery::RecoveryState;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::telemetry::{self, LogFormat};
 use fault::{DemoFault, Expected};
@@ -81,12 +83,29 @@ pub async fn run(args: &DemoArgs) -> ExitCode {
     if args.bench {
         return ended(bench::run().await.map(|()| true));
     }
-    // A second interrupt is not needed: dropping the site ends everything and removes its files.
+    let kept = AtomicBool::new(false);
+    // Dropping the site ends everything and removes its files.
     let done = tokio::select! {
-        done = play(args) => done,
-        _ = tokio::signal::ctrl_c() => Err("interrupted; everything was ended and removed".into()),
+        done = play(args, &kept) => done,
+        () = interrupted(&kept) => Err("interrupted; everything was ended and removed".into()),
     };
     ended(done)
+}
+
+/// SIGINT or SIGTERM, until the play is over and only kept.
+async fn interrupted(kept: &AtomicBool) {
+    told_to_end().await;
+    if kept.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn told_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 fn ended(done: Result<bool, Failure>) -> ExitCode {
@@ -100,7 +119,7 @@ fn ended(done: Result<bool, Failure>) -> ExitCode {
     }
 }
 
-async fn play(args: &DemoArgs) -> Result<bool, Failure> {
+async fn play(args: &DemoArgs, kept: &AtomicBool) -> Result<bool, Failure> {
     let terminal = !args.json && std::io::stdout().is_terminal();
     let show = show::Show::new(args.json, terminal);
     let spec = SiteSpec {
@@ -111,7 +130,13 @@ async fn play(args: &DemoArgs) -> Result<bool, Failure> {
         database: args.database.clone(),
         fault: args.fault,
     };
-    show.say(&format!("{} hypervisors in 2 racks, {} guests, seed {}; {}", args.hosts, args.guests, args.seed, args.fault.says()));
+    show.say(&format!(
+        "{} hypervisors in 2 racks, {} guests, seed {}; {}",
+        args.hosts,
+        args.guests,
+        args.seed,
+        args.fault.says()
+    ));
     let site = Site::start(spec).await?;
     show.say(&format!("API {}; Keystone {}", site.client.url(), site.cloud.keystone_url()));
     for note in args.fault.shortened() {
@@ -122,11 +147,14 @@ async fn play(args: &DemoArgs) -> Result<bool, Failure> {
     let mut watched = Watched::begin(&site);
     show.say(&format!("now: {}", site.describe_fault()));
     watched.strike(&site);
-    let closed = follow(args, &site, &watched, &show).await?;
-    let report = Report::of(args, &site, &watched, closed).await?;
+    show.begin(watched.guests.len());
+    let closed = follow(&site, &watched, &show).await?;
+    let report = Report::of(&site, &watched, closed).await?;
     show.end(&site, &report).await?;
     if args.keep {
-        show.keep(&site).await;
+        kept.store(true, Ordering::Relaxed);
+        show.keep(&site);
+        told_to_end().await;
     }
     let good = report.good;
     site.stop().await;
@@ -134,12 +162,7 @@ async fn play(args: &DemoArgs) -> Result<bool, Failure> {
 }
 
 /// Follows the recoveries until they came to something that stands. `Some`: how the first ended.
-async fn follow(
-    args: &DemoArgs,
-    site: &Site,
-    watched: &Watched,
-    show: &show::Show,
-) -> Result<Option<RecoveryState>, Failure> {
+async fn follow(site: &Site, watched: &Watched, show: &show::Show) -> Result<Option<RecoveryState>, Failure> {
     let mut stands: Option<(Vec<RecoveryState>, Instant)> = None;
     loop {
         let recoveries = watched.look(site).await?;
@@ -147,12 +170,14 @@ async fn follow(
         let states: Vec<RecoveryState> = recoveries.iter().map(|recovery| recovery.state).collect();
         let complete = states.len() == site.struck.len();
         let closed = complete && states.iter().all(|state| !state.is_open());
-        if closed && (args.fault.expected() != Expected::Returned || site.host_is_in(&site.struck[0]).await?) {
+        if closed && (site.fault.expected() != Expected::Returned || site.host_is_in(&site.struck[0]).await?)
+        {
             return Ok(states.first().copied());
         }
-        let stops = |state: &RecoveryState| matches!(state, RecoveryState::Held | RecoveryState::NeedsOperator);
+        let stops =
+            |state: &RecoveryState| matches!(state, RecoveryState::Held | RecoveryState::NeedsOperator);
         // Where the road goes on by itself, a hold on the way is only a stop.
-        let awaited = matches!(args.fault.expected(), Expected::Held | Expected::NeedsOperator);
+        let awaited = matches!(site.fault.expected(), Expected::Held | Expected::NeedsOperator);
         if complete && awaited && states.iter().all(stops) {
             match &stands {
                 Some((before, since)) if *before == states => {

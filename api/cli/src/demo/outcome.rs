@@ -10,9 +10,9 @@ use halberd_types::halberd::recovery::{Explain, RecoveryState, RecoverySummary};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::Failure;
 use super::fault::Expected;
 use super::site::Site;
-use super::{DemoArgs, Failure};
 
 /// The play as it is watched.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ impl Watched {
     pub(crate) fn begin(site: &Site) -> Watched {
         let world = site.cloud.world();
         let guests = site.struck.iter().flat_map(|host| world.guests_placed_on(host)).collect();
-        Watched { guests, struck_at: 0, struck_wall: Utc::now(), struck_real: Instant::now() }
+        Watched { guests, struck_at: 0, struck_wall: wall_clock(), struck_real: Instant::now() }
     }
 
     /// Death.
     pub(crate) fn strike(&mut self, site: &Site) {
         self.struck_at = site.cloud.now();
-        self.struck_wall = Utc::now();
+        self.struck_wall = wall_clock();
         self.struck_real = Instant::now();
         site.strike();
     }
@@ -115,6 +115,8 @@ struct Truth {
     calls: BTreeMap<Uuid, Vec<(u64, String)>>,
     done: BTreeMap<Uuid, u64>,
     double_runs: usize,
+    /// The struck host booted again, and Nova holds it neither forced down nor disabled.
+    back_in: bool,
 }
 
 impl Truth {
@@ -129,16 +131,27 @@ impl Truth {
                 What::EvacuateDone { guest, .. } => {
                     truth.done.insert(*guest, deed.at);
                 }
+                What::Booted { host, .. } if site.struck.contains(host) => truth.back_in = true,
                 _ => {}
             }
         }
+        let last =
+            |of: fn(&What) -> Option<bool>| world.history().iter().rev().find_map(|deed| of(&deed.what));
+        let forced_down = |what: &What| match what {
+            What::ForcedDown { value, .. } => Some(*value),
+            _ => None,
+        };
+        let disabled = |what: &What| match what {
+            What::Disabled { value, .. } => Some(*value),
+            _ => None,
+        };
+        truth.back_in &= last(forced_down) == Some(false) && last(disabled) == Some(false);
         truth
     }
 }
 
 impl Report {
     pub(crate) async fn of(
-        args: &DemoArgs,
         site: &Site,
         watched: &Watched,
         closed: Option<RecoveryState>,
@@ -148,13 +161,21 @@ impl Report {
         for recovery in &recoveries {
             story.push(site.client.explain(recovery.id).await?);
         }
+        if site.fault.expected() == Expected::Returned
+            && let Some(host) = site.struck.first()
+            && let Some(back) = site.client.recoveries(site.hosts[host], "return").await?.first()
+        {
+            story.push(site.client.explain(back.id).await?);
+        }
         let truth = Truth::of(site, watched.struck_at);
         let recovered = watched.active_elsewhere(site);
         let proofs: BTreeMap<String, DateTime<Utc>> = story
             .iter()
             .filter_map(|story| Some((story.recovery.subject.name.clone(), first(story, "host_fenced")?)))
             .collect();
-        let wall = |at: u64| watched.struck_wall + chrono::Duration::milliseconds(at as i64 - watched.struck_at as i64);
+        let wall = |at: u64| {
+            watched.struck_wall + chrono::Duration::milliseconds(at as i64 - watched.struck_at as i64)
+        };
         // The world counts whole milliseconds, rounded down.
         let before_proof = |(at, source): &(u64, String)| {
             proofs.get(source).is_none_or(|proof| wall(*at) + chrono::Duration::milliseconds(1) < *proof)
@@ -164,7 +185,11 @@ impl Report {
         let since_wall = |at: DateTime<Utc>| (at - watched.struck_wall).num_milliseconds() as f64 / 1_000.0;
         let whole = recovered == watched.guests.len() && !watched.guests.is_empty();
         let seconds = Seconds {
-            death_to_verdict: story.iter().filter_map(|story| first(story, "host_judged")).min().map(since_wall),
+            death_to_verdict: story
+                .iter()
+                .filter_map(|story| first(story, "host_judged"))
+                .min()
+                .map(since_wall),
             death_to_fence_proof: proofs.values().min().copied().map(since_wall),
             death_to_first_evacuate: calls.iter().map(|(at, _)| *at).min().map(since),
             death_to_all_evacuates: calls.iter().map(|(at, _)| *at).max().filter(|_| whole).map(since),
@@ -172,11 +197,16 @@ impl Report {
         };
         let outcome = outcome(&recoveries, whole);
         let evacuate_before_proof = calls.iter().filter(|call| before_proof(call)).count();
-        let once = watched.guests.iter().all(|guest| truth.calls.get(guest).is_some_and(|calls| calls.len() == 1));
+        let once =
+            watched.guests.iter().all(|guest| truth.calls.get(guest).is_some_and(|calls| calls.len() == 1));
         let safe = truth.double_runs == 0 && evacuate_before_proof == 0;
         let right = match site.fault.expected() {
             Expected::Recovered | Expected::Returned => {
-                closed == Some(RecoveryState::Finished) && whole && once && calls.len() == watched.guests.len()
+                (site.fault.expected() == Expected::Recovered || truth.back_in)
+                    && closed == Some(RecoveryState::Finished)
+                    && whole
+                    && once
+                    && calls.len() == watched.guests.len()
             }
             Expected::Held => outcome == "held" && calls.is_empty(),
             Expected::NeedsOperator => outcome == "needs_operator" && calls.is_empty(),
@@ -184,8 +214,8 @@ impl Report {
         Ok(Report {
             fault: site.fault.word(),
             outcome,
-            hosts: args.hosts.into(),
-            guests: args.guests as usize,
+            hosts: site.hosts.len(),
+            guests: site.cloud.world().guest_ids().len(),
             recovered,
             lost: if closed.is_some() { watched.guests.len() - recovered } else { 0 },
             evacuate_calls: calls.len(),
@@ -202,7 +232,9 @@ impl Report {
 
 /// One word for what it came to.
 fn outcome(recoveries: &[RecoverySummary], whole: bool) -> &'static str {
-    let all = |wanted: RecoveryState| !recoveries.is_empty() && recoveries.iter().all(|recovery| recovery.state == wanted);
+    let all = |wanted: RecoveryState| {
+        !recoveries.is_empty() && recoveries.iter().all(|recovery| recovery.state == wanted)
+    };
     match () {
         () if all(RecoveryState::Finished) && whole => "recovered",
         () if all(RecoveryState::Held) => "held",
@@ -217,4 +249,9 @@ fn outcome(recoveries: &[RecoverySummary], whole: bool) -> &'static str {
 /// When something first stands in a recovery's time line.
 fn first(story: &Explain, what: &str) -> Option<DateTime<Utc>> {
     story.timeline.iter().find(|entry| entry.what == what).map(|entry| entry.at)
+}
+
+/// The clock by which the service dates its audit.
+fn wall_clock() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(halberd_engine::clock::stamp().0).unwrap_or_default()
 }

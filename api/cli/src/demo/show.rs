@@ -45,6 +45,15 @@ impl Show {
         }
     }
 
+    /// The fault has come: from here on time is counted.
+    pub(super) fn begin(&self, guests: usize) {
+        if let Some(live) = &self.live {
+            live.guests.reset_elapsed();
+            live.guests.set_length(guests as u64);
+            live.guests.set_message("nobody has noticed yet");
+        }
+    }
+
     /// The recoveries as they stand.
     pub(super) async fn live(&self, site: &Site, recoveries: &[RecoverySummary]) {
         if self.json {
@@ -52,7 +61,15 @@ impl Show {
         }
         let mut moves = Vec::new();
         for recovery in recoveries {
-            self.changed(recovery.id, &format!("{}: {:?}, {}", recovery.subject.name, recovery.state, recovery.message.as_deref().unwrap_or("")));
+            self.changed(
+                recovery.id,
+                &format!(
+                    "{}: {:?}, {}",
+                    recovery.subject.name,
+                    recovery.state,
+                    recovery.message.as_deref().unwrap_or("")
+                ),
+            );
             // A look that fails is made up for by the next.
             if let Ok(detail) = site.client.recovery(recovery.id).await {
                 moves.extend(detail.moves);
@@ -61,10 +78,16 @@ impl Show {
         match &self.live {
             Some(live) => live.draw(recoveries, &moves),
             None => {
-                for guest in moves.iter().filter(|guest| !matches!(guest.outcome, GuestOutcome::Pending | GuestOutcome::Ongoing)) {
+                for guest in moves
+                    .iter()
+                    .filter(|guest| !matches!(guest.outcome, GuestOutcome::Pending | GuestOutcome::Ongoing))
+                {
                     let place = guest.dest_host.as_deref().unwrap_or("nowhere");
                     let why = guest.reason.as_deref().unwrap_or_default();
-                    self.changed(guest.instance_uuid, &format!("  {} {:?} on {place} {why}", guest.name, guest.outcome));
+                    self.changed(
+                        guest.instance_uuid,
+                        &format!("  {} {:?} on {place} {why}", guest.name, guest.outcome),
+                    );
                 }
             }
         }
@@ -98,7 +121,11 @@ impl Show {
                 let after = (entry.at - report.struck).num_milliseconds() as f64 / 1_000.0;
                 println!("  +{after:7.3} s  {:<24} {}", entry.what, entry.detail);
             }
-            println!("  audit chain: {} records, {}", story.replay.records, if story.replay.chain_intact { "intact" } else { "BROKEN" });
+            println!(
+                "  audit chain: {} records, {}",
+                story.replay.records,
+                if story.replay.chain_intact { "intact" } else { "BROKEN" }
+            );
         }
         let second = |time: Option<f64>| time.map_or("-".into(), |time| format!("{time:.2} s"));
         let seconds = &report.seconds;
@@ -125,8 +152,8 @@ impl Show {
         Ok(())
     }
 
-    /// Leaves everything running until interrupted.
-    pub(super) async fn keep(&self, site: &Site) {
+    /// Says what is left running, and where.
+    pub(super) fn keep(&self, site: &Site) {
         let text = format!(
             "kept running: API {}, Keystone {}, files {}; Ctrl-C ends it",
             site.client.url(),
@@ -134,7 +161,6 @@ impl Show {
             site.files().display()
         );
         if self.json { eprintln!("{text}") } else { println!("\n{text}") }
-        std::future::pending::<()>().await;
     }
 }
 
@@ -142,7 +168,9 @@ impl Live {
     fn new() -> Live {
         let bars = MultiProgress::new();
         let guests = bars.add(ProgressBar::new(1));
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:40}] {pos}/{len} guests back  {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{elapsed:>4} [{bar:40}] {pos}/{len} guests back  {wide_msg}")
+        {
             guests.set_style(style);
         }
         let table = bars.add(ProgressBar::new(1));
@@ -154,7 +182,9 @@ impl Live {
 
     fn draw(&self, recoveries: &[RecoverySummary], moves: &[GuestMove]) {
         let back = moves.iter().filter(|guest| guest.outcome == GuestOutcome::Succeeded).count();
-        self.guests.set_length(moves.len().max(1) as u64);
+        if !moves.is_empty() {
+            self.guests.set_length(moves.len() as u64);
+        }
         self.guests.set_position(back as u64);
         if let Some(recovery) = recoveries.first() {
             self.guests.set_message(format!("{:?}", recovery.state));
@@ -163,7 +193,12 @@ impl Live {
         table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["guest", "from", "to", "state"]);
         for guest in moves.iter().take(ROWS) {
             let to = guest.dest_host.clone().unwrap_or_default();
-            table.add_row([guest.name.clone(), guest.source_host.clone(), to, format!("{:?}", guest.outcome).to_lowercase()]);
+            table.add_row([
+                guest.name.clone(),
+                guest.source_host.clone(),
+                to,
+                format!("{:?}", guest.outcome).to_lowercase(),
+            ]);
         }
         let more = moves.len().saturating_sub(ROWS);
         let more = if more > 0 { format!("\n... and {more} more") } else { String::new() };

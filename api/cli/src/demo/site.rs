@@ -89,7 +89,20 @@ impl Site {
         let setting = Setting { dir: dir.path().to_owned(), engines, api: url, profile: spec.profile };
         let agents = outside.run(Agents::start(cloud.clone(), lands, setting)).await??;
         let struck = struck(&cloud, spec.fault, spec.seed);
-        Ok(Site { cloud, running, client, hosts, struck, fault: spec.fault, policy, seed: spec.seed, agents, listening_since, dir, outside })
+        Ok(Site {
+            cloud,
+            running,
+            client,
+            hosts,
+            struck,
+            fault: spec.fault,
+            policy,
+            seed: spec.seed,
+            agents,
+            listening_since,
+            dir,
+            outside,
+        })
     }
 
     /// Waits until every agent is heard and the engine has listened for a full window.
@@ -97,8 +110,12 @@ impl Site {
         let begun = Instant::now();
         loop {
             let page: Items<AgentView> = self.client.get("/halberd/v1/agents").await?;
-            let waiting: Vec<String> =
-                page.items.iter().filter(|agent| agent.state != AgentState::Alive).map(|agent| agent.host.clone()).collect();
+            let waiting: Vec<String> = page
+                .items
+                .iter()
+                .filter(|agent| agent.state != AgentState::Alive)
+                .map(|agent| agent.host.clone())
+                .collect();
             if waiting.is_empty() && page.items.len() == self.hosts.len() {
                 break;
             }
@@ -119,9 +136,14 @@ impl Site {
             DemoFault::PowerLoss | DemoFault::Nova503 | DemoFault::Returns => format!("{hosts} loses power"),
             DemoFault::Hang => format!("{hosts} freezes, power on"),
             DemoFault::BmcDead => format!("{hosts} loses power, its BMC too"),
-            DemoFault::BmcLies => format!("{hosts} loses its storage network, and its BMC lies: always \"off\", never obeys"),
+            DemoFault::BmcLies => {
+                format!("{hosts} loses its storage network, and its BMC lies: always \"off\", never obeys")
+            }
             DemoFault::BmcWrongMachine => {
-                format!("{hosts} loses power; its BMC's address leads to {}", self.other().unwrap_or_default())
+                format!(
+                    "{hosts} loses power; its BMC's address leads to {}",
+                    self.other().unwrap_or_default()
+                )
             }
             DemoFault::Rack => format!("a rack loses power, BMCs too: {hosts}"),
         }
@@ -148,7 +170,11 @@ impl Site {
         if let Some(fault) = self.fault.in_the_middle() {
             let cloud = self.cloud.clone();
             self.outside.spawn(async move {
-                cloud.until(|world| world.history().iter().any(|deed| matches!(deed.what, What::EvacuateAccepted { .. }))).await;
+                cloud
+                    .until(|world| {
+                        world.history().iter().any(|deed| matches!(deed.what, What::EvacuateAccepted { .. }))
+                    })
+                    .await;
                 cloud.inject(fault);
             });
         }
@@ -156,7 +182,9 @@ impl Site {
             let cloud = self.cloud.clone();
             self.outside.spawn(async move {
                 let guests = cloud.world().guests_placed_on(&host);
-                cloud.until(|world| guests.iter().all(|guest| !world.guests_placed_on(&host).contains(guest))).await;
+                cloud
+                    .until(|world| guests.iter().all(|guest| !world.guests_placed_on(&host).contains(guest)))
+                    .await;
                 cloud.inject(fault);
             });
         }
@@ -189,11 +217,13 @@ fn struck(cloud: &Cloud, fault: DemoFault, seed: u64) -> Vec<String> {
     let fit: Vec<String> = names
         .iter()
         .filter(|name| {
-            fault != DemoFault::BmcWrongMachine || cloud.bmc(name).is_some_and(|bmc| bmc.kind == BmcKind::Redfish)
+            fault != DemoFault::BmcWrongMachine
+                || cloud.bmc(name).is_some_and(|bmc| bmc.kind == BmcKind::Redfish)
         })
         .cloned()
         .collect();
-    let Some(first) = fit.get(usize::try_from(seed).unwrap_or(0).wrapping_sub(1) % fit.len().max(1)).cloned() else {
+    let Some(first) = fit.get(usize::try_from(seed).unwrap_or(0).wrapping_sub(1) % fit.len().max(1)).cloned()
+    else {
         return Vec::new();
     };
     if fault != DemoFault::Rack {
@@ -243,12 +273,12 @@ async fn set_up(client: &Client, cloud: &Cloud, dir: &Path) -> Result<BTreeMap<S
         let _: Value = client.put(&format!("/halberd/v1/hosts/{id}/attributes"), &body).await?;
         if let Some(bmc) = cloud.bmc(&host) {
             let kind = if bmc.kind == BmcKind::Redfish { "redfish" } else { "ipmi" };
-            let device =
-                json!({"type": kind, "address": bmc.device_address(), "username": bmc.username, "password": bmc.password});
+            let device = json!({"type": kind, "address": bmc.device_address(), "username": bmc.username, "password": bmc.password});
             let body = json!({"levels": [{"devices": [device]}]});
             let _: Value = client.put(&format!("/halberd/v1/hosts/{id}/fence-devices"), &body).await?;
         }
-        let key: AgentKeyIssued = client.post(&format!("/halberd/v1/hosts/{id}/agent-key"), &json!({})).await?;
+        let key: AgentKeyIssued =
+            client.post(&format!("/halberd/v1/hosts/{id}/agent-key"), &json!({})).await?;
         let dir = dir.join(&host);
         std::fs::create_dir_all(&dir)?;
         std::fs::write(dir.join("key"), key.key_file)?;
@@ -269,7 +299,10 @@ impl Outside {
     }
 
     /// Runs there, so that everything begun by it lives there.
-    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
         let Some(runtime) = &self.0 else { return Err("the outside world has ended".into()) };
         Ok(runtime.spawn(work).await?)
     }
@@ -292,10 +325,10 @@ impl Drop for Outside {
 
 /// A directory of our own that goes away with us.
 #[derive(Debug)]
-struct TempDir(PathBuf);
+pub(super) struct TempDir(PathBuf);
 
 impl TempDir {
-    fn new() -> std::io::Result<TempDir> {
+    pub(super) fn new() -> std::io::Result<TempDir> {
         let path = std::env::temp_dir().join(format!("halberd-demo-{}", Uuid::new_v4().simple()));
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -303,7 +336,7 @@ impl TempDir {
         Ok(TempDir(path))
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }

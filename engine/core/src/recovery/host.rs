@@ -130,6 +130,8 @@ impl Default for HostRecovery {
 
 /// Time between looks at a host that has not been judged yet.
 const LOOK_MS: u64 = 500;
+/// A beat is dated by its sender's clock, mapped to ours by the smallest delay seen: on a network that fences, well within this.
+const DATING_SLACK_MS: u64 = 100;
 /// Pause after Nova did not take a host-wide call.
 const CALL_AGAIN_MS: u64 = 1_000;
 /// A BMC that did not answer so often in a row is not waited for any more.
@@ -207,6 +209,13 @@ fn needs_operator(draft: &mut Draft<'_>, order: Option<Order>, proof: Option<Fen
 
 /// Is it dead, and may we act? No way leads from here but to an order, a hold, a question or the end.
 fn confirm(draft: &mut Draft<'_>, host: &Host) {
+    // After a retired order its sessions are revoked first: nothing is closed while a deed of ours is open.
+    if let Some(outcome) = draft.view.facts.outcome("revoke_sessions").cloned() {
+        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+    }
+    if draft.view.facts.in_flight("revoke_sessions") {
+        return;
+    }
     if !draft.view.facts.segment_enabled {
         return cancel(draft, "the segment is disabled");
     }
@@ -273,19 +282,21 @@ fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement)
         }
         Answer::Permit(permit) => {
             let reasons = judgement.reasons.join("; ");
-            draft.note("host_judged", format!("failed: {reasons}"), evidence);
             body(draft).by_report = judgement.by_report_only;
+            if !facts.evidence.has_device && !waived(draft, host) {
+                return;
+            }
+            draft.note("host_judged", format!("failed: {reasons}"), evidence);
             draft.note("permit_given", permit.to_string(), json!({}));
             if facts.evidence.has_device {
                 order_off(draft, host, 1, &format!("failed ({reasons}), permitted"));
-            } else {
-                without_device(draft, host);
             }
         }
     }
 }
 
-fn without_device(draft: &mut Draft<'_>, host: &Host) {
+/// A host without any device: waived where its segment says so, else a person is asked. True when it was waived.
+fn waived(draft: &mut Draft<'_>, host: &Host) -> bool {
     let facts = draft.view.facts;
     let policy = draft.view.policy();
     let trusted = policy.unfenced == Unfenced::TrustReporter && body(draft).by_report;
@@ -300,8 +311,12 @@ fn without_device(draft: &mut Draft<'_>, host: &Host) {
             draft.note("fence_waived", format!("{} is not fenced: its segment trusts its reporter", host.name), json!({}));
             draft.memory.push(Memory::Proved);
             become_state(draft, HostState::Proved { order, proof, marked_down: true }, "waived: no fence device, the segment trusts its reporter");
+            true
         }
-        Err(why) => needs_operator(draft, None, None, &format!("{why}: set one, or confirm with the host's serial that it is off")),
+        Err(why) => {
+            needs_operator(draft, None, None, &format!("{why}: set one, or confirm with the host's serial that it is off"));
+            false
+        }
     }
 }
 
@@ -361,7 +376,11 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
         Done::Accepted { note } => (fence::FenceReport::default(), Some(note.clone())),
     };
     let detail = json!({"attempts": report.attempts});
-    let proof = fence::prove(host.id, order.boot_number, draft.view.recovery.epoch, &report);
+    let liar = heard_since_off(draft, &report);
+    let proof = fence::prove(host.id, order.boot_number, draft.view.recovery.epoch, &report).and_then(|proof| match liar {
+        Some(why) => Err(fence::NotProved::Contradicted(why)),
+        None => Ok(proof),
+    });
     draft.resolve(outcome.intent, if proof.is_ok() { "done" } else { "not_proved" }, detail.clone());
     match proof {
         Ok(proof) => {
@@ -391,6 +410,22 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
             needs_operator(draft, Some(order), None, &text);
         }
     }
+}
+
+/// A sign of life younger than the first Off reading vetoes the proof: the device lies, or speaks of another machine (FENCING 2.1).
+fn heard_since_off(draft: &Draft<'_>, report: &fence::FenceReport) -> Option<String> {
+    let facts = draft.view.facts;
+    let off_since = facts.ordered_at? + std::time::Duration::from_millis(report.off_since_ms()? + DATING_SLACK_MS);
+    let heard = last_echoed(draft).filter(|at| *at > off_since)?;
+    let ago = draft.view.now.since(heard).as_secs_f64();
+    let devices: Vec<&str> = report.attempts.iter().map(|attempt| attempt.device.as_str()).collect();
+    Some(format!("its agent was heard {ago:.1} s ago although {} says Off: the device is not to be trusted", devices.join(", ")))
+}
+
+/// The newest beat that nobody could have replayed, of the fenced boot too.
+fn last_echoed(draft: &Draft<'_>) -> Option<Mono> {
+    let beats = &draft.view.facts.evidence.beats;
+    beats.last_echoed.max(beats.retired_echoed)
 }
 
 /// An order found without its answer (a restart), or one whose pause is over: look first, then order again. Off is idempotent.
@@ -471,7 +506,7 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
 fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
     let facts = draft.view.facts;
     let since = facts.proved_at.unwrap_or(facts.claimed_at);
-    let beat = facts.evidence.beats.last_echoed.max(facts.evidence.beats.retired_echoed).filter(|at| *at > since);
+    let beat = last_echoed(draft).filter(|at| *at > since);
     let on = facts.power.as_ref().filter(|reading| reading.identified && reading.at > since && reading.power == Power::On);
     let why = match (beat, on) {
         (Some(_), _) => "its agent beats although its device said Off: the device is not to be trusted",
@@ -496,6 +531,15 @@ fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
 fn proved(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof, marked_down: bool) {
     if void_if_alive(draft, host, &order) {
         return;
+    }
+    // One that beat until the order must be missed once before the proof is used: at its pace, a beat that contradicts the device
+    // may still be on its way. Who was silent before costs no wait here.
+    if proof.rereads_power()
+        && let Some(missed) = last_echoed(draft).map(|at| at + draft.view.policy().first_missed())
+        && draft.view.now < missed
+    {
+        draft.reason = "read off; it was heard a moment ago, so a beat is waited for".into();
+        return draft.look_at(missed);
     }
     if !marked_down {
         return mark_down(draft, host, order, proof);

@@ -1,0 +1,87 @@
+//! The engine stopped after every recorded step, before and after its effects went out, and resumed by itself and by another.
+//!
+//! The list of points is made by running once and counting commits, so a new step cannot be forgotten.
+
+use halberd_sim::{Fault, WorldSpec};
+use halberd_tests::virt::checker;
+use halberd_tests::virt::sim::{Cue, Setup, Sim};
+
+const END: u64 = 300_000;
+
+fn setup(engines: usize) -> Setup {
+    let mut world = WorldSpec::spread(5, 15);
+    world.stopped_every = 4;
+    Setup { world, engines, ..Setup::default() }
+}
+
+fn death() -> Vec<(u64, Cue)> {
+    vec![
+        (20_000, Cue::Fault(Fault::HostHang { host: "cmp-02".into(), for_ms: None })),
+        (150_000, Cue::Fault(Fault::HostReturn { host: "cmp-02".into() })),
+    ]
+}
+
+/// Runs with a kill after the `n`-th commit; the findings, in words.
+fn run(engines: usize, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>) {
+    let mut sim = Sim::new(setup(engines), death());
+    sim.kill_after_commit = n;
+    sim.kill_before_effects = before_effects;
+    let guests = sim.world.guests_placed_on("cmp-02");
+    let mut killed = None;
+    for step in 1..=END / 500 {
+        sim.run_until(step * 500);
+        let dead: Vec<usize> = (0..engines).filter(|engine| !sim.engines[*engine].alive).collect();
+        if let (Some(first), None) = (dead.first(), killed) {
+            killed = Some(step);
+            // By itself after three seconds; with a second engine it stays dead for a minute, so that the other must take over.
+            let back = step * 500 + if engines == 1 { 3_000 } else { 60_000 };
+            sim.add_cue(back, Cue::StartEngine(*first));
+        }
+    }
+    let mut findings = checker::safety(&sim);
+    findings.extend(checker::liveness(&sim));
+    let stopped: Vec<_> = guests.iter().filter(|guest| sim.store.vmoves.values().any(|vmove| vmove.instance.0 == **guest && vmove.vm_state == "stopped")).collect();
+    for guest in checker::unrecovered(&sim, "cmp-02", &guests) {
+        if !stopped.contains(&&guest) {
+            findings.push(format!("guest {guest} does not run elsewhere"));
+        }
+    }
+    for guest in &guests {
+        let accepted = sim.world.evacuate_calls(*guest).iter().filter(|(_, accepted)| *accepted).count();
+        if accepted != 1 {
+            findings.push(format!("guest {guest} was evacuated {accepted} times"));
+        }
+    }
+    if n.is_some() && killed.is_none() {
+        findings.push("the engine was not killed at all".into());
+    }
+    (sim.commits, findings)
+}
+
+fn sweep(engines: usize) {
+    let (commits, findings) = run(engines, None, false);
+    assert!(findings.is_empty(), "undisturbed: {findings:?}");
+    assert!(commits > 20, "only {commits} steps: the sweep shows little");
+    let mut wrong = Vec::new();
+    for point in 1..=commits {
+        for before_effects in [true, false] {
+            let (_, findings) = run(engines, Some(point), before_effects);
+            if !findings.is_empty() {
+                let when = if before_effects { "before its effects" } else { "after its effects" };
+                wrong.push(format!("killed after commit {point}, {when}: {}", findings.join("; ")));
+            }
+        }
+    }
+    println!("{} crash points with {engines} engines", commits * 2);
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), commits * 2, wrong.join("\n"));
+}
+
+#[test]
+fn killed_at_every_step_and_resumed_by_itself() {
+    sweep(1);
+}
+
+#[test]
+fn killed_at_every_step_and_taken_over_by_another() {
+    sweep(2);
+}
