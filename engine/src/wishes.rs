@@ -9,7 +9,7 @@ use halberd_core::id::HostId;
 use halberd_core::recovery::host::HostState;
 use halberd_core::recovery::{Body, Recovery, Subject};
 use halberd_store::wishes::{self, WishRow};
-use halberd_store::{hosts, recoveries, write};
+use halberd_store::{hosts, recoveries, settings, write};
 use serde_json::json;
 
 use crate::clock;
@@ -23,6 +23,10 @@ const ROUND: u32 = 50;
 pub struct HostWishes {
     pub released: Vec<Gate>,
     pub confirmation: Option<Confirmation>,
+    pub cancelled: Option<String>,
+    pub readmitted: Option<String>,
+    /// Pauses are over: try again now.
+    pub retry: bool,
 }
 
 /// Wishes by host, in memory: an operator's word is given again after a restart rather than acted on unseen.
@@ -36,6 +40,12 @@ impl Kept {
 
     fn get(&self, host: HostId) -> HostWishes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&host).cloned().unwrap_or_default()
+    }
+
+    /// Takes the wish to try again: it counts once.
+    pub fn take_retry(&self, host: HostId) -> bool {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get_mut(&host).is_some_and(|kept| std::mem::take(&mut kept.retry))
     }
 
     /// Forgets what was wished once the recovery it was meant for is over.
@@ -110,6 +120,52 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
             shared.wishes.change(recovery.subject.host(), |kept| kept.released.push(gate));
             shared.changed.notify_waiters();
             Ok(format!("{gate} is released for {}", recovery.host_name))
+        }
+        "cancel" => {
+            let recovery = recovery_of(shared, id).await?;
+            let Body::Host(body) = &recovery.body else { return Err("only a host's recovery can be cancelled".into()) };
+            let ordered = !matches!(body.state, HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. });
+            if ordered {
+                return Err("an off order is written: it cannot be cancelled, only retired by the host's own sign of life".into());
+            }
+            let who = format!("{}: {}", wish.actor, wish.reason);
+            shared.wishes.change(recovery.subject.host(), |kept| kept.cancelled = Some(who));
+            shared.changed.notify_waiters();
+            Ok("it is cancelled".into())
+        }
+        "retry" => {
+            let recovery = recovery_of(shared, id).await?;
+            if !recovery.is_open() {
+                return Err(format!("the recovery is {}: a new report opens a new one", recovery.word()));
+            }
+            shared.wishes.change(recovery.subject.host(), |kept| kept.retry = true);
+            shared.changed.notify_waiters();
+            Ok("what was paused is tried again now".into())
+        }
+        "readmit" => {
+            let host = host_of(shared, id).await?;
+            let back = recoveries::open_for(&shared.db, &Subject::Return { host }).await.map_err(|error| error.to_string())?;
+            if back.is_none() {
+                return Err("the host is not on its way back: its recovery is open, or it was never out".into());
+            }
+            let who = format!("{}: {}", wish.actor, wish.reason);
+            shared.wishes.change(host, |kept| kept.readmitted = Some(who));
+            shared.changed.notify_waiters();
+            Ok("it is taken back once it is drained".into())
+        }
+        "disarm" => {
+            let until = wish.body.get("until").and_then(|until| until.as_str());
+            let until = until.map(chrono::DateTime::parse_from_rfc3339).transpose().map_err(|error| error.to_string())?;
+            let until = until.map(|until| halberd_core::time::Stamp(until.timestamp_micros()));
+            let disarm = settings::Disarm { actor: wish.actor.clone(), reason: wish.reason.clone(), since: clock::stamp(), until };
+            let stored = write(&shared.db, async |tx| settings::set_disarm(tx, Some(&disarm), clock::stamp()).await).await;
+            stored.map_err(|error| error.to_string())?;
+            Ok("disarmed: nothing is fenced until then".into())
+        }
+        "arm" => {
+            let stored = write(&shared.db, async |tx| settings::set_disarm(tx, None, clock::stamp()).await).await;
+            stored.map_err(|error| error.to_string())?;
+            Ok("armed".into())
         }
         other => Err(format!("this version of the engine does not take the wish '{other}'")),
     }

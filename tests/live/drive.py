@@ -184,6 +184,30 @@ def engine_killed(nova, service, machine):
     return death
 
 
+def hosts_return(nova, service, deaths):
+    """Both machines are switched on: nova-compute cleans up, then Halberd lets them in, and undoes what it set and nothing else."""
+    say('== both hosts are switched on again')
+    for death in deaths:
+        death.machine.switch_on()
+        row = nova.service(death.machine.name)
+        check((row['status'], row['forced_down']) == ('disabled', True), '%s is kept out while nova-compute cleans up' % death.machine.name, row)
+    for death in deaths:
+        name = death.machine.name
+
+        def is_in():
+            recovery = service.recovery_of(name, 'return')
+            return recovery and recovery['closed_at'] and recovery
+        recovery = until('the return of %s' % name, is_in, PATIENCE)
+        check(recovery['state'] == 'finished', '%s is in again' % name, recovery)
+        row = until('%s up' % name, lambda: (row := nova.service(name))['state'] == 'up' and row, 30)
+        check((row['status'], row['forced_down']) == ('enabled', False), '%s is enabled and not forced down' % name, row)
+        left = [record for record in nova.evacuations(name) if record['status'] != 'completed']
+        check(not left, 'its evacuation records are completed', left)
+        check(nova.has_moved(death.prefix, name) == len(nova.servers(death.prefix)), 'its former guests are ACTIVE where they went')
+    split = host_sh('check', check=False)
+    check(split.returncode == 0, 'no guest on two hosts', split.stdout)
+
+
 def main():
     nova = Nova()
     service = Service(nova.report_interval)
@@ -206,7 +230,11 @@ def main():
         nova.delete(first.servers)
         until('clean hosts', lambda: not nova.servers('a-'), 60)
         service.call('PUT', '/halberd/v1/segments/%s/policy' % segment, {'evacuations_in_flight': IN_FLIGHT})
-        engine_killed(nova, service, machines[1])
+        second = engine_killed(nova, service, machines[1])
+        if '--return' in sys.argv[1:]:
+            hosts_return(nova, service, (first, second))
+            agents = until('beats of %s' % enrolled, lambda: service.alive_agents() == enrolled, 60)
+            check(agents, 'every agent is alive again')
 
         verified = service.get('/halberd/v1/audit/verify')
         check(verified['intact'], 'every audit chain verifies', verified)

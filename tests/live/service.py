@@ -49,8 +49,9 @@ nova_report_interval_ms = %d
     def start(self):
         environment = {**os.environ, 'OS_CLIENT_CONFIG_FILE': CLOUDS, 'RUST_LOG': os.environ.get('RUST_LOG', 'info')}
         with open(self.log, 'a') as log:
+            # It dies with this test, however that ends.
             self.process = subprocess.Popen(
-                [HALBERD, 'serve', '--config', self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+                ['setpriv', '--pdeathsig', 'KILL', HALBERD, 'serve', '--config', self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         until('halberd serve', self.answers, 60, 0.05)
 
     def answers(self):
@@ -129,9 +130,9 @@ bind = "%s:0"
         agents = self.get('/halberd/v1/agents')
         return {agent['host'] for agent in agents.get('items', agents) if agent['state'] == 'alive'}
 
-    def recovery_of(self, host):
-        """The newest recovery of a host's failure, if there is one."""
-        found = self.get('/halberd/v1/recoveries?kind=host&host=' + host)['items']
+    def recovery_of(self, host, kind='host'):
+        """The newest recovery of a host's failure, or `return`, its way back; if there is one."""
+        found = self.get('/halberd/v1/recoveries?kind=%s&host=%s' % (kind, host))['items']
         return found[0] if found else None
 
     def explain(self, recovery):

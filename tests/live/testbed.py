@@ -145,6 +145,11 @@ class Machine:
         """Its power goes, its BMC stays: every process on it is killed, nova-compute, guests and agent alike."""
         ctl('power', self.sim, 'off')
 
+    def switch_on(self):
+        """Somebody presses the button: the machine boots, its agent (if any) and its nova-compute start."""
+        ctl('power', self.sim, 'on')
+        host_sh('start', self.name)
+
     def crash(self):
         """Its kernel dies with the power on: nova-compute and guests are gone, and the BMC still says On."""
         host_sh('kill', self.name)

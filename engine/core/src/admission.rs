@@ -15,6 +15,7 @@ use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
 use crate::host::{Admission, Host, SetByUs};
+use crate::policy::Policy;
 use crate::recovery::{Body, StateWord};
 use crate::runner::HostPatch;
 use crate::step::{Draft, Memory};
@@ -107,6 +108,15 @@ fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) {
     become_state(draft, ReturnState::Out, "drained; waiting for the host to come back");
 }
 
+const FENCED_BOOT_SPEAKS: &str =
+    "its agent beats from the boot that was proved off, so it never was off and its device is not to be trusted; cut its power, then start it";
+
+/// A boot that was fenced is dead for good: if it speaks, its guests may still run, whatever the device reads (DESIGN 10.7).
+fn fenced_boot_speaks(draft: &Draft<'_>) -> bool {
+    let lately = Policy::ms(draft.view.policy().suspect_after_ms);
+    draft.view.facts.evidence.beats.retired_echoed.is_some_and(|at| draft.view.now.since(at) <= lately)
+}
+
 /// Seen again: reads On, or its agent speaks from another boot than the one that was fenced.
 fn out(draft: &mut Draft<'_>, host: &Host) {
     let facts = draft.view.facts;
@@ -117,12 +127,21 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let new_boot = facts.evidence.beats.boot.filter(|boot| !host.retired_boots.contains(boot));
     let beats = new_boot.filter(|_| beating && power != Some(&Power::Off));
     let on = power == Some(&Power::On);
-    if beats.is_none() && !on {
+    let readmitted = facts.readmitted.clone();
+    if beats.is_none() && !on && readmitted.is_none() {
         if facts.evidence.has_device {
             draft.ask_every(Query::Power { host: host.id }, 5_000);
         }
         draft.reason = "drained; waiting for the host to come back".into();
         return;
+    }
+    if fenced_boot_speaks(draft) {
+        let text = format!("{}: {FENCED_BOOT_SPEAKS}", host.name);
+        if draft.reason != text {
+            draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({}));
+        }
+        draft.reason = text;
+        return draft.ask_every(Query::Power { host: host.id }, 5_000);
     }
     let Some(survey) = facts.fresh_survey(draft.view.now, 5_000) else {
         return draft.ask(Query::Survey { host: host.name.clone() });
@@ -139,7 +158,9 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
         .filter(|record| survey.guests.iter().any(|guest| guest.id == record.instance && guest.host.as_deref() == Some(&host.name)))
         .map(|record| format!("{} (migration {}, {})", record.instance, record.id, record.status))
         .collect();
-    if !live.is_empty() {
+    if let Some(who) = &readmitted {
+        draft.note("host_readmitted", format!("{} is taken back by {who}", host.name), json!({"live_records": live}));
+    } else if !live.is_empty() {
         let text = format!("{} is back, but Nova still places guests on it that its start would destroy: {}", host.name, live.join(", "));
         if draft.reason != text {
             draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({}));
@@ -162,6 +183,11 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
 
 fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
     let facts = draft.view.facts;
+    if fenced_boot_speaks(draft) {
+        let patch = HostPatch { admission: Some(Admission::Out), ..HostPatch::default() };
+        draft.hosts.push((host.id, patch));
+        return become_state(draft, ReturnState::Out, FENCED_BOOT_SPEAKS);
+    }
     if facts.power.as_ref().is_some_and(|reading| reading.power == Power::Off && reading.identified)
         && facts.fresh_power(draft.view.now, 10_000) == Some(&Power::Off)
     {
@@ -265,4 +291,89 @@ fn finish(draft: &mut Draft<'_>, host: &Host) {
     draft.note("host_returned", text.clone(), json!({}));
     draft.tell(EventKind::HostReturned, &text, json!({}));
     become_state(draft, ReturnState::Finished, &text);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chance::Chance;
+    use crate::evidence::PowerReading;
+    use crate::facts::Facts;
+    use crate::host::{FailureDomain, Maintenance};
+    use crate::id::{BootId, HostId, NotificationId, RecoveryId, SegmentId};
+    use crate::effect::Survey;
+    use crate::recovery::{self, Recovery, Subject, WORKFLOW_VERSION};
+    use crate::segment::RecoveryMethod;
+    use crate::step::View;
+    use crate::time::{Mono, Stamp};
+
+    const NOW: Mono = Mono(100_000);
+
+    fn fenced_host(boot: BootId) -> Host {
+        Host {
+            id: HostId(uuid::Uuid::from_u128(1)),
+            segment: SegmentId(uuid::Uuid::from_u128(2)),
+            name: "cmp-01".into(),
+            kind: String::new(),
+            control_attributes: String::new(),
+            reserved: false,
+            reserved_by: None,
+            maintenance: Maintenance::default(),
+            admission: Admission::Out,
+            boot_number: 1,
+            boot: Some(boot),
+            retired_boots: vec![boot],
+            ever_agent: true,
+            domain: FailureDomain::default(),
+            serial: None,
+            machine: None,
+            proof: None,
+            set_by_us: SetByUs { disabled: true, forced_down: true },
+            version: 1,
+        }
+    }
+
+    /// What a return in this state does with a host that reads On, whose fenced boot was heard so long ago.
+    fn admission_after(state: ReturnState, heard_ago: Option<Duration>) -> Option<Admission> {
+        let boot = BootId(uuid::Uuid::from_u128(3));
+        let host = fenced_host(boot);
+        let recovery = Recovery {
+            id: RecoveryId(uuid::Uuid::from_u128(4)),
+            notification: NotificationId(uuid::Uuid::from_u128(5)),
+            segment: host.segment,
+            subject: Subject::Return { host: host.id },
+            host_name: host.name.clone(),
+            method: RecoveryMethod::Auto,
+            policy: Policy::default(),
+            body: Body::Return(HostReturn { state }),
+            reason: String::new(),
+            workflow_version: WORKFLOW_VERSION,
+            owner: None,
+            epoch: 1,
+            version: 1,
+            opened_at: Stamp(0),
+            closed_at: None,
+        };
+        let mut facts = Facts { host: Some(host), ..Facts::default() };
+        facts.evidence.beats.retired_echoed = heard_ago.map(|ago| Mono(NOW.0 - ago.as_millis() as u64));
+        facts.power = Some(PowerReading { power: Power::On, identified: true, at: NOW, device: "bmc".into() });
+        facts.survey = Some(Survey { at: NOW, complete: true, ..Survey::default() });
+        let view = View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
+        let step = recovery::step(view, &mut Chance::new(1));
+        step.change.and_then(|change| change.hosts.into_iter().find_map(|(_, patch)| patch.admission))
+    }
+
+    #[test]
+    fn a_host_whose_fenced_boot_speaks_does_not_come_in() {
+        let speaks = Some(Duration::from_secs(1));
+        let silent = Some(Duration::from_secs(60));
+        assert_eq!(admission_after(ReturnState::Out, None), Some(Admission::Admitted));
+        assert_eq!(admission_after(ReturnState::Out, silent), Some(Admission::Admitted), "what was heard long ago is dead by now");
+        assert_eq!(admission_after(ReturnState::Out, speaks), None);
+        let admitted = ReturnState::Admitted { unforced: true, enabled: true };
+        assert_eq!(admission_after(admitted, speaks), Some(Admission::Out));
+    }
 }

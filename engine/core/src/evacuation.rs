@@ -167,13 +167,14 @@ fn digest_other(draft: &mut Draft<'_>, instance: InstanceId, outcome: &Outcome) 
                 vmove.stage = if vmove.reset { Stage::Resetting } else { Stage::Ready };
             });
         }
+        Effect::ResetToError { .. } if gone => end(draft, instance, VmoveStatus::Ignored, "deleted by its owner"),
         Effect::ResetToError { .. } => {
             let erroring = draft.vmove(instance).is_some_and(|vmove| vmove.stage == Stage::Erroring);
-            if erroring {
-                end(draft, instance, VmoveStatus::Succeeded, "in error again, as it was before");
-            } else if let Done::Refused { text, .. } = &outcome.done {
+            if let Done::Refused { text, .. } = &outcome.done {
                 let why = format!("Nova refused to reset its state: {text}");
                 end(draft, instance, VmoveStatus::Failed, &why);
+            } else if erroring {
+                end(draft, instance, VmoveStatus::Succeeded, "in error again, as it was before");
             } else {
                 draft.edit(instance, |vmove| vmove.stage = Stage::Ready);
             }

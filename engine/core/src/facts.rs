@@ -52,6 +52,10 @@ pub struct Facts {
     /// Names of hosts with a valid proof: their copies of a guest are dead (DESIGN 2.7).
     pub proved_off: BTreeSet<String>,
     pub confirmation: Option<Confirmation>,
+    /// Who cancels it, and why.
+    pub cancelled: Option<String>,
+    /// Who takes an out host back, and why.
+    pub readmitted: Option<String>,
     /// Guests that the host's own agent says are running there now; `None`: no agent said.
     pub domains: Option<Vec<InstanceId>>,
 

@@ -11,6 +11,9 @@
 //!                                                        \- ambiguous: read the nonce back
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

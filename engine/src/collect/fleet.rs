@@ -11,8 +11,9 @@ use halberd_core::id::{BootId, HostId, InstanceId, NotificationId, SegmentId};
 use halberd_core::policy::Policy;
 use halberd_core::segment::Segment;
 use halberd_core::sight::{HostSight, Rows};
-use halberd_core::time::Mono;
+use halberd_core::time::{Mono, Stamp};
 use halberd_core::verdict::Verdict;
+use halberd_store::settings::Disarm;
 use halberd_types::beat::AgentKey;
 
 /// One host as this engine sees it.
@@ -81,6 +82,22 @@ impl Fleet {
 
     pub fn by_name(&self, name: &str) -> Option<&Known> {
         self.hosts.values().find(|known| known.row.name == name)
+    }
+
+    /// Takes the disarm row. Its end is counted on this engine's own clock from when it was first seen; without one it lasts until
+    /// somebody arms.
+    pub fn disarm(&mut self, row: Option<&Disarm>, now: Mono, stamp: Stamp) {
+        let Some(row) = row else {
+            self.disarmed = None;
+            return;
+        };
+        let reason = format!("{} ({})", row.reason, row.actor);
+        if self.disarmed.as_ref().is_some_and(|known| known.reason == reason) {
+            return;
+        }
+        let left = row.until.map(|until| u64::try_from((until.0 - stamp.0) / 1_000).unwrap_or(0));
+        let until = left.map_or(Mono(u64::MAX), |ms| Mono(now.0.saturating_add(ms)));
+        self.disarmed = Some(brake::Disarmed { reason, until });
     }
 
     /// Takes the stored rows: new hosts begin to be watched, gone ones are forgotten.

@@ -12,7 +12,7 @@ use halberd_core::policy::Policy;
 use halberd_core::time::Mono;
 use halberd_core::verdict::{Judgement, Verdict};
 use halberd_store::sightings::{self, SightingRow};
-use halberd_store::{agent_keys, events, fence_devices, hosts, list::Page, orders, segments, write};
+use halberd_store::{agent_keys, events, fence_devices, hosts, list::Page, orders, segments, settings, write};
 use halberd_types::beat::AgentKey;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -102,8 +102,10 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
     let stored_segments = segments::list(&shared.db, &segments::SegmentFilter::default(), &all).await?;
     let ordered: BTreeSet<HostId> = orders::hosts_pending(&shared.db).await?.into_iter().collect();
     let versions: BTreeMap<HostId, i64> = agent_keys::versions(&shared.db).await?.into_iter().collect();
+    let disarm = settings::disarm(&shared.db).await?;
     let stale = {
         let mut fleet = shared.fleet();
+        fleet.disarm(disarm.as_ref(), clock::mono(), clock::stamp());
         fleet.refresh(rows, &policies, &shared.policy, &with_device, clock::mono());
         fleet.segments = stored_segments.into_iter().map(|row| (row.value.id, row.value)).collect();
         for known in fleet.hosts.values_mut() {

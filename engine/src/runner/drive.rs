@@ -111,6 +111,12 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     facts.fleet = fleet.brakes(now);
     facts.fleet.released = wishes.released;
     facts.confirmation = wishes.confirmation;
+    facts.cancelled = wishes.cancelled;
+    facts.readmitted = wishes.readmitted;
+    if shared.wishes.take_retry(host) {
+        facts.not_before = None;
+        facts.pauses.clear();
+    }
     facts.reserved = fleet.reserved(segment);
     facts.proved_off = fleet.proved_off();
     facts.segment_enabled = fleet.segments.get(&segment).is_none_or(|segment| segment.enabled);

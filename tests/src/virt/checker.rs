@@ -35,6 +35,15 @@ pub fn safety(sim: &Sim) -> Findings {
     if sim.commits > enough {
         found.push(format!("a hot loop: {} commits for {} recoveries", sim.commits, sim.store.recoveries.len()));
     }
+    for (row, _) in sim.store.recoveries.values() {
+        let tickets = sim.store.events.iter().filter(|(_, event)| {
+            event.recovery == Some(row.id) && event.kind == halberd_core::event::EventKind::RecoveryNeedsOperator
+        });
+        let tickets = tickets.count();
+        if tickets > 25 {
+            found.push(format!("trap 24: {tickets} questions were asked about {}", row.host_name));
+        }
+    }
     let open = sim.store.recoveries.values().filter(|(row, _)| row.is_open());
     let mut keys: BTreeMap<String, usize> = BTreeMap::new();
     for (row, _) in open {

@@ -41,7 +41,7 @@ fn between(chance: &mut Chance, low: u64, high: u64) -> u64 {
 /// When faults stop: everything is healed, and what still waits has to end or to ask.
 const HEAL_AT: u64 = 240_000;
 /// Time after that for L4: the longest pause (a fence attempt a minute), a request's lifetime, a return, twice over.
-const END: u64 = 520_000;
+const END: u64 = 640_000;
 
 /// The world and script of a seed.
 pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {

@@ -112,13 +112,15 @@ pub struct HostRecovery {
     pub reserves: Vec<Reserve>,
     /// Evidence rested on reports alone (a host that never had our agent).
     pub by_report: bool,
+    /// What people were asked already, line by line: each question makes one ticket, however often it comes up (trap 24).
+    pub asked: Vec<String>,
     /// An evacuation was written: from here on there is no way back to a living host (DESIGN 10.3).
     pub evacuated: bool,
 }
 
 impl HostRecovery {
     pub fn new() -> HostRecovery {
-        HostRecovery { state: HostState::Confirming, reserves: Vec::new(), by_report: false, evacuated: false }
+        HostRecovery { state: HostState::Confirming, reserves: Vec::new(), by_report: false, asked: Vec::new(), evacuated: false }
     }
 }
 
@@ -198,10 +200,16 @@ fn cancel(draft: &mut Draft<'_>, why: &str) {
 }
 
 fn needs_operator(draft: &mut Draft<'_>, order: Option<Order>, proof: Option<FenceProof>, why: &str) {
-    let news = draft.view.recovery.word() != StateWord::NeedsOperator || draft.view.recovery.reason != why;
+    let same = draft.view.recovery.word() == StateWord::NeedsOperator && draft.view.recovery.reason == why;
+    if same {
+        body(draft).state = HostState::NeedsOperator { order, proof };
+        return draft.look_after(LOOK_MS);
+    }
     draft.message = Some(why.to_owned());
     become_state(draft, HostState::NeedsOperator { order, proof }, why);
-    if news {
+    let new: Vec<String> = why.split("; ").filter(|line| !body(draft).asked.iter().any(|asked| asked == line)).map(Into::into).collect();
+    if !new.is_empty() {
+        body(draft).asked.extend(new);
         draft.tell(EventKind::RecoveryNeedsOperator, why, json!({}));
     }
     draft.look_after(LOOK_MS);
@@ -221,6 +229,9 @@ fn confirm(draft: &mut Draft<'_>, host: &Host) {
     }
     if host.maintenance.operator {
         return cancel(draft, "the host is on maintenance by its operator");
+    }
+    if let Some(who) = draft.view.facts.cancelled.clone() {
+        return cancel(draft, &format!("cancelled by {who}"));
     }
     if confirmed_by_operator(draft, host) {
         return;
@@ -636,6 +647,11 @@ fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
     if !guests.blocked.is_empty() {
         let why = guests.blocked.join("; ");
         return needs_operator(draft, Some(order), Some(proof), &why);
+    }
+    // What was asked stays asked until something could be sent: a step that did not look at the guest in question answers nothing.
+    let asked = matches!(draft.view.recovery.word(), StateWord::NeedsOperator);
+    if asked && guests.unsent > 0 && draft.acts.is_empty() {
+        return;
     }
     let incomplete = facts.survey.as_ref().is_some_and(|survey| !survey.complete);
     let (next, reason) = if incomplete {

@@ -19,6 +19,8 @@
 pub mod host;
 pub mod instance;
 pub mod process;
+#[cfg(test)]
+pub(crate) mod tests;
 mod vmove;
 
 use serde::{Deserialize, Serialize};

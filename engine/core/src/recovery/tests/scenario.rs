@@ -39,7 +39,7 @@ pub(crate) struct Scenario {
 }
 
 fn trouble() -> impl Strategy<Value = u8> {
-    prop_oneof![3 => Just(0u8), 3 => 1u8..8, 2 => 8u8..35]
+    prop_oneof![3 => Just(0u8), 3 => 1u8..8, 2 => 8u8..50]
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -56,7 +56,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 pub(crate) fn scenarios(kind: Kind) -> impl Strategy<Value = Scenario> {
-    let shape = (any::<u64>(), 20usize..=200, 0u8..5, any::<bool>(), prop::bool::weighted(0.8), any::<bool>());
+    let shape = (any::<u64>(), prop_oneof![1 => 20usize..=200, 2 => Just(200usize)], 0u8..5, any::<bool>(), prop::bool::weighted(0.8), any::<bool>());
     let method = prop::sample::select(RecoveryMethod::ALL);
     let troubles = (trouble(), trouble(), trouble(), trouble(), trouble(), prop_oneof![2 => Just(0u8), 1 => 1u8..5]);
     (shape, method, policy(), troubles).prop_map(move |(shape, method, policy, troubles)| {

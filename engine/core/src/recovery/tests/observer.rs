@@ -1,0 +1,561 @@
+//! Watches what a [`crate::runner::Runner`] yields and keeps books of its own: from replies, commits and the world, never from the
+//! code under test. Each broken promise is noted under the invariant's number.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::scenario::Kind;
+use super::world::{DEAD, Delivery, SERIAL, World};
+use crate::admission::ReturnState;
+use crate::effect::{Done, Effect, Migration, Query, Survey};
+use crate::evidence::{Power, PowerReading};
+use crate::fence::Means;
+use crate::host::Admission;
+use crate::id::InstanceId;
+use crate::instance::Guest;
+use crate::recovery::host::HostState;
+use crate::recovery::{Body, StateWord, Vmove, VmoveStatus};
+use crate::runner::{Commit, Intent, Op, Reply, Runner, Sight};
+use crate::time::Mono;
+
+/// How an evacuate call ended, as told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// No answer yet, or the asker died.
+    Open,
+    NotDone,
+    MayBe,
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    known: BTreeSet<i64>,
+    at: Option<Mono>,
+    end: End,
+}
+
+#[derive(Clone, Debug)]
+struct Proof {
+    means: Means,
+    boot: u32,
+    /// When it was stored, or taken over.
+    since: Mono,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    pub broken: Vec<(&'static str, String)>,
+    /// What was reached, for the tests that would otherwise show nothing.
+    pub reached: BTreeMap<&'static str, u32>,
+    lost: bool,
+    epoch: i64,
+    drafted: Option<Box<Commit>>,
+    written: BTreeMap<Uuid, Intent>,
+    done: BTreeSet<Uuid>,
+    effects: BTreeMap<Uuid, Effect>,
+    open: BTreeMap<Uuid, InstanceId>,
+    vmoves: BTreeMap<InstanceId, Vmove>,
+    order_boot: Option<u32>,
+    ordered: bool,
+    /// The newest off order, and whether its own report proved.
+    newest_order: Option<Uuid>,
+    report_proves: bool,
+    began_at: Option<Mono>,
+    proof: Option<Proof>,
+    marked_at: Option<Mono>,
+    power: Option<PowerReading>,
+    survey: Option<Survey>,
+    records: BTreeMap<i64, Migration>,
+    alone: BTreeMap<InstanceId, (Mono, Option<Guest>)>,
+    seen: BTreeMap<InstanceId, Option<Guest>>,
+    errors: BTreeMap<InstanceId, Mono>,
+    first: BTreeMap<InstanceId, Guest>,
+    sent: BTreeMap<InstanceId, Sent>,
+    reset_taken: BTreeSet<InstanceId>,
+    revoked: bool,
+    claimed_at: Mono,
+    admitted_at: Option<Mono>,
+    unforced: bool,
+    trail: Vec<String>,
+}
+
+fn guest_of(intent: &Intent) -> Option<InstanceId> {
+    let id = intent.open_key.as_deref()?.strip_prefix("guest:")?;
+    id.parse().ok()
+}
+
+fn is_order(body: &Body) -> bool {
+    match body {
+        Body::Host(host) => !matches!(
+            host.state,
+            HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. } | HostState::Cancelled
+        ),
+        _ => false,
+    }
+}
+
+impl Observer {
+    fn breaks(&mut self, which: &'static str, why: impl Into<String>) {
+        self.broken.push((which, why.into()));
+    }
+
+    fn demand(&mut self, holds: bool, which: &'static str, why: &str) {
+        if !holds {
+            self.breaks(which, why);
+        }
+    }
+
+    pub fn reach(&mut self, what: &'static str) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+
+    /// The last things that happened, for a failure's message.
+    pub fn story(&self) -> String {
+        self.trail[self.trail.len().saturating_sub(60)..].join("\n")
+    }
+
+    fn tell(&mut self, now: Mono, what: String) {
+        self.trail.push(format!("{:>8} {what}", now.0 % 1_000_000_000));
+    }
+
+    /// An owner begins, the first or the next.
+    pub fn claimed(&mut self, world: &World) {
+        if let Some(commit) = self.drafted.take()
+            && world.store.recovery.version > commit.recovery.version + 1
+        {
+            self.stored(&commit, world.now);
+        }
+        self.epoch = world.store.recovery.epoch;
+        self.lost = false;
+        self.claimed_at = world.now;
+        self.began_at = self.began_at.or(Some(world.now));
+        (self.power, self.survey) = (None, None);
+        self.alone.clear();
+        self.seen.clear();
+        self.records.clear();
+        self.errors.clear();
+        self.report_proves = false;
+        if let Some(proof) = &mut self.proof {
+            proof.since = world.now;
+        }
+        self.tell(world.now, format!("CLAIM epoch {}", self.epoch));
+    }
+
+    /// A reply, before the runner gets it.
+    pub fn heard(&mut self, delivery: &Delivery, world: &World) {
+        let now = world.now;
+        match &delivery.reply {
+            Reply::Committed(_) | Reply::ReadBack(Some(true)) => {
+                if let Some(commit) = self.drafted.take() {
+                    self.stored(&commit, now);
+                }
+            }
+            Reply::Lost => {
+                self.lost = true;
+                self.reach("lost");
+            }
+            Reply::Conflict(_) | Reply::Unavailable(_) | Reply::ReadBack(Some(false)) => {
+                self.drafted = None;
+                self.reach("not written");
+            }
+            Reply::Ambiguous | Reply::ReadBack(None) => self.reach("ambiguous"),
+            Reply::Effect { intent, done } => self.ended(*intent, done, delivery.proves, now),
+            Reply::Answer { query, sight: Ok(sight) } => self.answered(query, sight, now),
+            Reply::Answer { sight: Err(_), .. } => {}
+        }
+        if !matches!(&delivery.reply, Reply::Answer { .. }) {
+            let text = format!("{:?}", delivery.reply);
+            self.tell(now, format!("<- {}", &text[..text.len().min(160)]));
+        }
+    }
+
+    fn ended(&mut self, intent: Uuid, done: &Done, proves: bool, now: Mono) {
+        let Some(effect) = self.effects.get(&intent).cloned() else { return };
+        let taken = matches!(done, Done::Accepted { .. });
+        match effect {
+            Effect::PowerOff { .. } if self.newest_order == Some(intent) => self.report_proves = proves,
+            Effect::PowerOff { .. } if proves => self.reach("a superseded order's report"),
+            Effect::MarkDown { .. } if taken => self.marked_at = Some(now),
+            Effect::ResetToError { instance } if taken => {
+                self.reset_taken.insert(instance);
+            }
+            Effect::ForceUp { .. } if taken => self.unforced = true,
+            Effect::RevokeSessions { .. } => self.revoked = true,
+            Effect::Evacuate { instance, .. } => {
+                if let Some(sent) = self.sent.get_mut(&instance) {
+                    sent.end = match done {
+                        Done::Refused { .. } | Done::Gone { .. } | Done::NotExecuted { .. } => End::NotDone,
+                        _ => End::MayBe,
+                    };
+                }
+                if matches!(done, Done::Unknown { .. }) {
+                    self.reach("unknown outcome");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, query: &Query, sight: &Sight, now: Mono) {
+        match (query, sight) {
+            (_, Sight::Power(reading)) => self.power = Some(reading.clone()),
+            (_, Sight::Survey(survey)) => {
+                self.records = survey.migrations.iter().map(|row| (row.id, row.clone())).collect();
+                for guest in &survey.guests {
+                    self.first.entry(guest.id).or_insert_with(|| guest.clone());
+                }
+                self.survey = Some(survey.clone());
+            }
+            (_, Sight::Progress(rows)) => {
+                self.records.retain(|_, row| row.source != DEAD || row.kind != "evacuation");
+                self.records.extend(rows.iter().map(|row| (row.id, row.clone())));
+            }
+            (Query::Guest { instance }, Sight::Guest(guest)) => {
+                self.alone.insert(*instance, (now, guest.clone()));
+                self.seen.insert(*instance, guest.clone());
+            }
+            (_, Sight::Destination(guests)) => {
+                for guest in guests {
+                    self.alone.insert(guest.id, (now, Some(guest.clone())));
+                    self.seen.insert(guest.id, Some(guest.clone()));
+                }
+            }
+            (Query::Action { instance }, Sight::Action(Some(_))) => {
+                self.errors.insert(*instance, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// A commit is known to be in the database.
+    fn stored(&mut self, commit: &Commit, now: Mono) {
+        for end in &commit.resolved {
+            self.open.remove(&end.intent);
+        }
+        for intent in &commit.intents {
+            self.written.insert(intent.id, intent.clone());
+            if let Some(guest) = guest_of(intent) {
+                self.open.insert(intent.id, guest);
+                let known = self.records.values().filter(|row| row.instance == guest).map(|row| row.id).collect();
+                self.sent.insert(guest, Sent { known, at: None, end: End::Open });
+            }
+        }
+        for vmove in &commit.vmoves {
+            self.vmoves.insert(vmove.instance, vmove.clone());
+        }
+        self.ordered = is_order(&commit.recovery.body);
+        if let Body::Host(body) = &commit.recovery.body {
+            match body.state.proof() {
+                None => self.proof = None,
+                Some(proof) if self.proof.is_none() => {
+                    self.proof = Some(Proof { means: proof.means().clone(), boot: proof.boot_number(), since: now });
+                    self.marked_at = None;
+                    self.reach("proof");
+                }
+                Some(_) => {}
+            }
+        }
+        if let Body::Return(body) = &commit.recovery.body {
+            let admitted = matches!(body.state, ReturnState::Admitted { .. });
+            self.admitted_at = admitted.then(|| self.admitted_at.unwrap_or(now));
+            self.unforced &= admitted;
+        }
+    }
+
+    /// What a poll yielded. `surround` was called just before, so the world shows what the runner knew.
+    pub fn polled(&mut self, ops: &[Op], world: &World, runner: &Runner) {
+        let now = world.now;
+        // The interpreter hands over the collector's readings as well; the newer counts.
+        if let Some(reading) = world.evidence.power.as_ref().filter(|new| self.power.as_ref().is_none_or(|old| new.at > old.at)) {
+            self.power = Some(reading.clone());
+        }
+        self.demand(!self.lost || ops.is_empty(), "I5", "something was yielded after the recovery was lost");
+        for op in ops {
+            match op {
+                Op::Commit(commit) => self.drafts(commit, world),
+                Op::Effect { intent, epoch, effect } => self.deed(*intent, *epoch, effect, world),
+                Op::ReadBack(nonce) => {
+                    let known = self.drafted.as_ref().is_some_and(|commit| commit.nonce == *nonce);
+                    self.demand(known, "I7", "a commit was read back that is not under way");
+                }
+                Op::Ask(_) => {}
+            }
+        }
+        if ops.is_empty() && !runner.is_over() {
+            self.waits(runner, now);
+        }
+    }
+
+    fn waits(&mut self, runner: &Runner, now: Mono) {
+        let wake = runner.wake_at();
+        self.demand(wake > now, "L3", "a wait that is over already");
+        self.demand(wake.since(now).as_millis() <= 5_000, "L3", "a wait longer than five seconds");
+        self.demand(!runner.recovery().reason.is_empty(), "L3", "a wait without a reason");
+        self.reach("wait");
+    }
+
+    fn deed(&mut self, id: Uuid, epoch: i64, effect: &Effect, world: &World) {
+        let now = world.now;
+        self.tell(now, format!("-> {effect:?}"));
+        self.demand(epoch == self.epoch, "I6", "an effect carries another epoch");
+        let written = self.written.get(&id).cloned();
+        self.demand(written.is_some(), "I7", &format!("{effect:?} without a stored intent"));
+        let first = self.done.insert(id);
+        self.demand(first, "I7", "an intent was carried out twice");
+        if let Some(intent) = &written {
+            self.demand(intent.effect == effect.word(), "I7", "the intent says something else than the effect");
+        }
+        let open = world.store.recovery.closed_at.is_none() && !world.store.recovery.word().is_closed();
+        match effect {
+            Effect::PowerOff { host } => {
+                let ours = world.scenario.kind == Kind::Host && *host == world.store.host.id;
+                self.demand(open && ours && written.is_some(), "I11", "power off outside an open recovery of this host");
+                self.reach("power off");
+            }
+            Effect::Evacuate { instance, .. } => {
+                let same = written.as_ref().and_then(guest_of) == Some(*instance);
+                self.demand(same, "I8", "the intent's key is not the guest's");
+                let open = self.open.values().filter(|guest| *guest == instance).count();
+                self.demand(open == 1, "I8", &format!("{instance} has {open} open evacuate intents"));
+                if let Some(sent) = self.sent.get_mut(instance) {
+                    sent.at = Some(now);
+                }
+                self.reach("evacuate");
+            }
+            Effect::ForceUp { .. } | Effect::Enable { .. } => self.reach("undone"),
+            _ => {}
+        }
+        self.effects.insert(id, effect.clone());
+    }
+
+    fn drafts(&mut self, commit: &Commit, world: &World) {
+        let words: Vec<&str> = commit.intents.iter().map(|intent| intent.effect.as_str()).collect();
+        self.tell(world.now, format!("-> commit {} {words:?} ({})", commit.recovery.word(), commit.recovery.reason));
+        self.demand(self.drafted.is_none(), "I7", "two commits under way");
+        let epochs = commit.intents.iter().all(|intent| intent.epoch == self.epoch) && commit.recovery.epoch == self.epoch;
+        self.demand(epochs, "I6", "a commit or an intent carries another epoch than its owner's");
+        self.maintenance(commit, world);
+        self.proves(commit, world);
+        for intent in &commit.intents {
+            match intent.effect.as_str() {
+                "power_off" => {
+                    self.order_boot = Some(world.store.host.boot_number);
+                    self.report_proves = false;
+                    self.newest_order = Some(intent.id);
+                    let open = !world.store.recovery.word().is_closed() && !commit.recovery.word().is_closed();
+                    self.demand(open && world.scenario.kind == Kind::Host, "I11", "an off order of a recovery that is not open");
+                }
+                "mark_down" => {
+                    let firm = self.proof.as_ref().is_some_and(|proof| !matches!(proof.means, Means::Waived { .. }));
+                    self.demand(firm, "I2", "force-down before a proof, or on a waived one");
+                    self.reach("mark down");
+                }
+                "evacuate" => self.evacuates(intent, commit, world),
+                "force_up" | "enable" => self.undoes(intent, world),
+                _ => {}
+            }
+        }
+        for vmove in &commit.vmoves {
+            self.ends(vmove, world);
+        }
+        if matches!(commit.recovery.body, Body::Host(_)) && matches!(commit.recovery.word(), StateWord::Finished | StateWord::Failed) {
+            self.closes(commit);
+        }
+        self.drafted = Some(Box::new(commit.clone()));
+    }
+
+    /// I21, and that a written order is never cancelled (DESIGN 10.3).
+    fn maintenance(&mut self, commit: &Commit, world: &World) {
+        if world.scenario.kind != Kind::Host {
+            return;
+        }
+        let withdrawn = world.store.host.maintenance.operator || !world.segment_enabled;
+        let cancelled = commit.recovery.word() == StateWord::Cancelled;
+        if self.ordered {
+            self.demand(!cancelled, "I21", "a written order was cancelled");
+            if withdrawn && commit.intents.iter().any(|intent| intent.effect == "evacuate") {
+                self.reach("went on under maintenance");
+            }
+        } else if withdrawn {
+            let harmless = commit.intents.is_empty() && (cancelled || commit.recovery.word() == world.store.recovery.word());
+            self.demand(harmless, "I21", "acts although the operator withdrew the host before the order");
+            if cancelled {
+                self.reach("cancelled by maintenance");
+            }
+        }
+    }
+
+    /// A state that says it holds a proof must rest on one that these books saw made.
+    fn proves(&mut self, commit: &Commit, world: &World) {
+        let Body::Host(body) = &commit.recovery.body else { return };
+        let Some(proof) = body.state.proof() else { return };
+        if self.proof.as_ref().is_some_and(|known| known.boot == proof.boot_number() && known.means == *proof.means()) {
+            return;
+        }
+        let rests = match proof.means() {
+            Means::Power { .. } => self.report_proves && self.order_boot == Some(proof.boot_number()),
+            Means::Operator { .. } => {
+                let beats = &world.evidence.beats;
+                let heard = beats.last_echoed.max(beats.retired_echoed).is_some_and(|at| at > world.confirmed_at);
+                self.demand(!heard, "I17 statement", "a statement is used although the host was heard after it");
+                world.confirmation.as_ref().is_some_and(|said| said.serial == SERIAL)
+            }
+            Means::Waived { .. } => {
+                let down = world.evidence.service.as_ref().is_some_and(|service| !service.up);
+                world.scenario.trust && !world.scenario.device && !world.scenario.agent && down
+            }
+        };
+        self.demand(rests && proof.host() == world.store.host.id, "I1", &format!("a proof from nothing: {proof:?}"));
+    }
+
+    fn evacuates(&mut self, intent: &Intent, commit: &Commit, world: &World) {
+        let Some(guest) = guest_of(intent) else { return self.breaks("I8", "an evacuate intent without its guest's key") };
+        let policy = &world.scenario.policy;
+        let age = |at: Mono| world.now.since(at).as_millis() as u64;
+        // I1, I3, I16: the proof, its reading, and no life since.
+        let Some(proof) = self.proof.clone() else { return self.breaks("I1", "evacuates without a proof") };
+        let carried = match &commit.recovery.body {
+            Body::Host(body) => body.state.proof().is_some_and(|proof| {
+                proof.host() == world.store.host.id && proof.boot_number() == world.store.host.boot_number
+            }),
+            _ => false,
+        };
+        self.demand(carried, "I1", "evacuates and its state does not carry the proof for the host's boot");
+        let off = self.power.clone().filter(|reading| reading.identified && reading.power == Power::Off);
+        if let Means::Power { .. } = proof.means {
+            let reread = self.marked_at.is_some_and(|marked| off.as_ref().is_some_and(|reading| reading.at >= marked));
+            self.demand(reread, "I1", "power was not read again after the force-down");
+            let fresh = off.is_some_and(|reading| age(reading.at) <= policy.power_fresh_ms);
+            self.demand(fresh, "I3", "no identified Off reading that is young enough");
+        } else if let Means::Operator { .. } = proof.means {
+            self.demand(self.marked_at.is_some(), "I1", "evacuates before the force-down");
+            self.reach("evacuate by statement");
+        } else {
+            self.reach("evacuate by waiver");
+        }
+        let beats = &world.evidence.beats;
+        let lived = beats.last_echoed.max(beats.retired_echoed).is_some_and(|at| at > proof.since);
+        self.demand(!lived, "I17", "evacuates although an echoed beat came after the proof");
+        let on = self.power.as_ref().is_some_and(|reading| reading.identified && reading.power == Power::On && reading.at > proof.since);
+        self.demand(!on, "I17", "evacuates although power read On after the proof");
+
+        // I26: still there.
+        let listed = self.survey.as_ref().is_some_and(|survey| {
+            survey.complete && age(survey.at) <= 2_000
+                && survey.guests.iter().any(|known| known.id == guest && known.host.as_deref() == Some(DEAD))
+        });
+        self.demand(listed, "I26", "sent without a whole listing of at most two seconds");
+        let repeat = self.sent.contains_key(&guest);
+        if repeat {
+            let own = self.alone.get(&guest).is_some_and(|(at, seen)| {
+                age(*at) <= 2_000 && seen.as_ref().is_some_and(|seen| seen.host.as_deref() == Some(DEAD))
+            });
+            self.demand(own, "I26", "repeated without the guest's own reading");
+            self.reach("repeat");
+        }
+
+        // I8, I9: nothing of it is open, nothing newer lives, nothing may still be on its way.
+        let open = self.open.iter().any(|(id, other)| *other == guest && !commit.resolved.iter().any(|end| end.intent == *id));
+        let twice = commit.intents.iter().filter(|other| guest_of(other) == Some(guest)).count() > 1;
+        self.demand(!open && !twice, "I8", "a second evacuate intent while one is open");
+        if let Some(sent) = self.sent.get(&guest).cloned() {
+            self.repeats(guest, &sent, world);
+        }
+    }
+
+    fn repeats(&mut self, guest: InstanceId, sent: &Sent, world: &World) {
+        let newer: Vec<&Migration> =
+            self.records.values().filter(|row| row.instance == guest && row.kind == "evacuation" && !sent.known.contains(&row.id)).collect();
+        let ended = |row: &&Migration| {
+            let told = sent.at.is_some_and(|at| self.errors.get(&guest).is_some_and(|error| *error >= at));
+            matches!(row.status.as_str(), "error" | "failed" | "cancelled")
+                || (row.dest.is_none() && told)
+                || row.dest.as_ref().is_some_and(|dest| world.cloud.proved_off.contains(dest))
+        };
+        let alive = newer.iter().any(|row| !ended(row) && !matches!(row.status.as_str(), "done" | "completed"));
+        let nothing = newer.is_empty();
+        let lapsed = sent.at.unwrap_or(self.claimed_at) + crate::policy::Policy::ms(world.scenario.policy.request_lifetime_ms);
+        let looked = self.survey.as_ref().is_some_and(|survey| survey.complete && survey.at >= lapsed);
+        let never = sent.at.is_none() && sent.end == End::Open;
+        self.demand(!alive, "I9", "evacuated again while a newer migration is live");
+        if sent.end != End::NotDone && nothing && !never {
+            self.demand(looked, "I9", "evacuated again before the call's life was over and nothing was found");
+            self.reach("repeat after lifetime");
+        }
+    }
+
+    /// I24: one end each, with a reason. I25: success is the wanted state, seen there.
+    fn ends(&mut self, vmove: &Vmove, world: &World) {
+        let before = self.vmoves.get(&vmove.instance).cloned();
+        if let Some(before) = &before
+            && before.status.is_terminal()
+        {
+            self.demand(before.status == vmove.status, "I24", "a guest has two ends");
+        }
+        let succeeded = |vmove: &Vmove| vmove.ends == Some(VmoveStatus::Succeeded) || vmove.status == VmoveStatus::Succeeded;
+        if !succeeded(vmove) || before.as_ref().is_some_and(succeeded) {
+            return;
+        }
+        let Some(first) = self.first.get(&vmove.instance).cloned() else { return };
+        let wanted = match (first.vm_state.as_str(), first.power_state) {
+            ("active", _) => "active",
+            ("error", _) => "error",
+            ("resized", 4) | ("stopped" | "paused", _) => "stopped",
+            ("resized", _) => "active",
+            (other, _) => return self.breaks("I25", format!("a guest that was {other} has succeeded")),
+        };
+        let seen = self.seen.get(&vmove.instance).cloned().flatten();
+        let there = seen.as_ref().is_some_and(|seen| seen.host.as_deref().is_some_and(|host| host != DEAD && vmove.dest_host.as_deref() == Some(host)));
+        self.demand(there, "I25", "succeeded and not seen on its destination");
+        let reached = match wanted {
+            "error" => self.reset_taken.contains(&vmove.instance),
+            wanted => seen.is_some_and(|seen| seen.vm_state == wanted),
+        };
+        self.demand(reached, "I25", &format!("succeeded and was not seen {wanted} ({})", world.scenario.seed));
+        self.reach("succeeded");
+    }
+
+    fn closes(&mut self, commit: &Commit) {
+        let mut all = self.vmoves.clone();
+        all.extend(commit.vmoves.iter().map(|vmove| (vmove.instance, vmove.clone())));
+        for vmove in all.values() {
+            self.demand(vmove.status.is_terminal(), "I24", "closed while a guest has no end");
+            let said = vmove.status == VmoveStatus::Succeeded || vmove.message.as_deref().is_some_and(|text| !text.is_empty());
+            self.demand(said, "I24", "a guest ended without a reason");
+        }
+        let missed = self.first.keys().any(|id| !all.contains_key(id));
+        self.demand(!missed, "I24", "a listed guest has no move");
+        let lost = all.values().any(|vmove| vmove.status == VmoveStatus::Failed);
+        self.demand(lost == (commit.recovery.word() == StateWord::Failed), "I24", "its end does not tell of its guests'");
+        let open = self.open.keys().any(|id| !commit.resolved.iter().any(|end| end.intent == *id));
+        self.demand(!open, "I24", "closed while an evacuate intent is open");
+        self.reach("closed");
+    }
+
+    /// I13: the host is given back only when it is clean.
+    fn undoes(&mut self, intent: &Intent, world: &World) {
+        let row = &world.store.host;
+        let ours = if intent.effect == "force_up" { row.set_by_us.forced_down } else { row.set_by_us.disabled };
+        self.demand(ours, "I13", "undoes what it did not do");
+        let ready = world.scenario.kind == Kind::Return && row.admission == Admission::Admitted;
+        let lifetime = crate::policy::Policy::ms(world.scenario.policy.request_lifetime_ms);
+        let drained = self.revoked || self.began_at.is_some_and(|began| world.now >= began + lifetime);
+        self.demand(ready && drained, "I13", "undone before the host was drained and admitted");
+        let Some(admitted) = self.admitted_at else { return self.breaks("I13", "undone before it was admitted") };
+        if intent.effect == "enable" && self.unforced {
+            return;
+        }
+        let Some(survey) = self.survey.clone() else { return self.breaks("I13", "undone without a listing") };
+        let open = survey.migrations.iter().any(|record| {
+            record.kind == "evacuation" && record.source == DEAD
+                && !matches!(record.status.as_str(), "completed" | "error" | "failed" | "cancelled" | "confirmed" | "reverted")
+        });
+        self.demand(survey.complete && !open, "I13", "undone before its records were completed");
+        let clean = match &world.domains {
+            Some(domains) => domains.iter().all(|id| survey.guests.iter().any(|guest| guest.id == *id)),
+            None => world.now.since(admitted.max(self.claimed_at)).as_millis() as u64 >= world.scenario.policy.agentless_return_ms,
+        };
+        self.demand(clean, "I13", "undone while a stray may run there");
+    }
+}

@@ -1,0 +1,1 @@
+//! The pure step, asked with states and facts drawn at random.
