@@ -27,7 +27,12 @@ pub async fn run(shared: Arc<Shared>) {
         }
         let hosts: Vec<HostId> = {
             let fleet = shared.fleet();
-            fleet.hosts.values().filter(|known| known.sight.has_device && known.silent_since.is_none()).map(|known| known.row.id).collect()
+            fleet
+                .hosts
+                .values()
+                .filter(|known| known.sight.has_device && known.silent_since.is_none())
+                .map(|known| known.row.id)
+                .collect()
         };
         for batch in hosts.chunks(AT_ONCE) {
             futures_util::future::join_all(batch.iter().map(|host| check(&shared, *host))).await;
@@ -44,7 +49,10 @@ async fn check(shared: &Shared, host: HostId) {
     }
     let name = shared.fleet().hosts.get(&host).map(|known| known.row.name.clone()).unwrap_or_default();
     for after in fence_devices::checks(&shared.db, host).await.unwrap_or_default() {
-        let was = before.iter().find(|row| (row.level, row.position) == (after.level, after.position)).is_none_or(|row| row.ok);
+        let was = before
+            .iter()
+            .find(|row| (row.level, row.position) == (after.level, after.position))
+            .is_none_or(|row| row.ok);
         if was == after.ok {
             continue;
         }
@@ -58,7 +66,8 @@ async fn check(shared: &Shared, host: HostId) {
         };
         let told = write(&shared.db, async |tx| {
             events::publish(tx, std::slice::from_ref(&event), 0, &shared.webhooks, clock::stamp()).await
-        }).await;
+        })
+        .await;
         if let Err(error) = told {
             tracing::warn!(host = name, %error, "the change of a fence device could not be told");
         }

@@ -9,7 +9,8 @@ const EPOCH_MS: u64 = 1_000_000_000;
 /// Milliseconds of the boot-time clock: monotonic, and it runs on while the machine is suspended (SAFETY 2.3 e).
 pub fn mono() -> Mono {
     let time = clock_gettime(ClockId::Boottime);
-    let ms = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000;
+    let ms = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000;
     Mono(EPOCH_MS + ms)
 }
 

@@ -55,10 +55,11 @@ pub fn policy_from(table: &Map<String, Value>) -> Result<Policy, serde_json::Err
 /// # Errors
 /// As [`policy_from`].
 pub fn overlay(base: &Policy, table: &Map<String, Value>) -> Result<Policy, serde_json::Error> {
-    let base = match table.get("profile").map(|word| serde_json::from_value::<Profile>(word.clone())).transpose()? {
-        Some(profile) if profile != base.profile => Policy::of(profile),
-        _ => base.clone(),
-    };
+    let base =
+        match table.get("profile").map(|word| serde_json::from_value::<Profile>(word.clone())).transpose()? {
+            Some(profile) if profile != base.profile => Policy::of(profile),
+            _ => base.clone(),
+        };
     let Value::Object(mut whole) = serde_json::to_value(&base)? else { return Ok(base) };
     for (name, value) in table.iter().filter(|(_, value)| !value.is_null()) {
         whole.insert(name.clone(), value.clone());
@@ -77,8 +78,12 @@ mod tests {
 
     #[test]
     fn a_segment_changes_single_values() {
-        let base = policy_from(&table(json!({"profile": "fast", "evacuations_in_flight": 5}))).expect("valid");
-        assert_eq!((base.profile, base.evacuations_in_flight, base.beat_interval_ms), (Profile::Fast, 5, 500));
+        let base =
+            policy_from(&table(json!({"profile": "fast", "evacuations_in_flight": 5}))).expect("valid");
+        assert_eq!(
+            (base.profile, base.evacuations_in_flight, base.beat_interval_ms),
+            (Profile::Fast, 5, 500)
+        );
         let over = overlay(&base, &table(json!({"poll_ms": 250, "retry_ms": null}))).expect("valid");
         assert_eq!((over.poll_ms, over.retry_ms, over.evacuations_in_flight), (250, base.retry_ms, 5));
         let error = overlay(&base, &table(json!({"pol_ms": 250}))).expect_err("unknown name");

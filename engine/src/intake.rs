@@ -85,7 +85,8 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
         Claim::Nothing(why) => return settle(&shared.db, report, NotificationStatus::Ignored, why).await,
         Claim::HostUp => return settle(&shared.db, report, NotificationStatus::Finished, "noted").await,
         Claim::ProcessUp { name } => {
-            return settle(&shared.db, report, NotificationStatus::Finished, &format!("{name} runs again")).await;
+            return settle(&shared.db, report, NotificationStatus::Finished, &format!("{name} runs again"))
+                .await;
         }
         Claim::HostDown => {
             shared.fleet().note_report(host.id, report.id, at, report.origin == Origin::Agent);
@@ -93,7 +94,10 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
         }
         Claim::GuestDown { instance } => match instance.parse() {
             Ok(instance) => Subject::Guest { instance, host: host.id },
-            Err(_) => return settle(&shared.db, report, NotificationStatus::Failed, "instance_uuid is no uuid").await,
+            Err(_) => {
+                return settle(&shared.db, report, NotificationStatus::Failed, "instance_uuid is no uuid")
+                    .await;
+            }
         },
         Claim::ProcessDown { name } => Subject::Process { host: host.id, name },
     };
@@ -102,9 +106,17 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
     open(shared, &recovery, None, &text, json!({"payload": report.payload, "origin": report.origin})).await
 }
 
-async fn settle(db: &Db, report: &Notification, status: NotificationStatus, message: &str) -> halberd_store::Result<()> {
+async fn settle(
+    db: &Db,
+    report: &Notification,
+    status: NotificationStatus,
+    message: &str,
+) -> halberd_store::Result<()> {
     let now = clock::stamp();
-    write(db, async |tx| notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ())).await
+    write(db, async |tx| {
+        notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ())
+    })
+    .await
 }
 
 /// Opens a host's recovery because this engine's own judgement says *failed*. Its report is written with it.
@@ -129,22 +141,35 @@ pub async fn open_by_verdict(shared: &Shared, host: HostId, judgement: &Judgemen
         host,
         segment: segment.id,
         generated_at: clock::stamp(),
-        payload: words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+        payload: words
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
         origin: Origin::Engine,
         status: NotificationStatus::Running,
         message: None,
     };
     let recovery = new_recovery(shared, report.id, &segment, &row, subject);
     let reasons = judgement.reasons.join("; ");
-    let detail = json!({"verdict": judgement.verdict, "reasons": judgement.reasons, "exhibits": judgement.exhibits});
+    let detail =
+        json!({"verdict": judgement.verdict, "reasons": judgement.reasons, "exhibits": judgement.exhibits});
     if let Err(error) = open(shared, &recovery, Some(&report), &reasons, detail).await {
         tracing::error!(host = row.name, %error, "the recovery could not be opened; it is tried again");
     }
 }
 
-fn new_recovery(shared: &Shared, notification: NotificationId, segment: &Segment, host: &Host, subject: Subject) -> Recovery {
-    let policy: Policy =
-        shared.fleet().hosts.get(&host.id).map_or_else(|| shared.policy.clone(), |known| known.policy.clone());
+fn new_recovery(
+    shared: &Shared,
+    notification: NotificationId,
+    segment: &Segment,
+    host: &Host,
+    subject: Subject,
+) -> Recovery {
+    let policy: Policy = shared
+        .fleet()
+        .hosts
+        .get(&host.id)
+        .map_or_else(|| shared.policy.clone(), |known| known.policy.clone());
     let body = match &subject {
         Subject::Guest { .. } => Body::Instance(InstanceRecovery { state: InstanceState::Confirming }),
         Subject::Process { .. } => Body::Process(ProcessRecovery { state: ProcessState::Confirming }),
@@ -179,7 +204,8 @@ async fn open(
 ) -> halberd_store::Result<()> {
     let now = clock::stamp();
     let subject = format!("{}/{}", recovery.subject.kind(), recovery.host_name);
-    let entry = Entry::new("recovery_opened", format!("recovery of {subject} opened: {text}"), detail.clone());
+    let entry =
+        Entry::new("recovery_opened", format!("recovery of {subject} opened: {text}"), detail.clone());
     let event = Event {
         id: EventId(Uuid::new_v4()),
         kind: EventKind::RecoveryOpened,
@@ -199,10 +225,15 @@ async fn open(
             webhooks: &shared.webhooks,
         };
         recoveries::open(tx, &opening, now).await
-    }).await?;
+    })
+    .await?;
     match opened {
-        Opened::New(_) => tracing::warn!(recovery = %recovery.id, host = recovery.host_name, kind = recovery.subject.kind(), text, "recovery opened"),
-        Opened::AlreadyOpen(id) => tracing::info!(recovery = %id, host = recovery.host_name, "the report joins the open recovery"),
+        Opened::New(_) => {
+            tracing::warn!(recovery = %recovery.id, host = recovery.host_name, kind = recovery.subject.kind(), text, "recovery opened")
+        }
+        Opened::AlreadyOpen(id) => {
+            tracing::info!(recovery = %id, host = recovery.host_name, "the report joins the open recovery")
+        }
     }
     shared.nudge.notify_waiters();
     Ok(())

@@ -56,7 +56,9 @@ impl Engine {
         let shared = Arc::new(Shared::new(parts, EngineId(Uuid::new_v4()), clock::mono()));
         let mut sockets = Vec::new();
         for address in &shared.config.heartbeat_listen {
-            let socket = UdpSocket::bind(address).await.map_err(|source| StartError::Bind { address: *address, source })?;
+            let socket = UdpSocket::bind(address)
+                .await
+                .map_err(|source| StartError::Bind { address: *address, source })?;
             sockets.push(socket);
         }
         let listening = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();

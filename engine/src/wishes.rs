@@ -65,7 +65,9 @@ pub async fn take_wishes(shared: &Arc<Shared>) -> halberd_store::Result<()> {
         if row.taken_by == Some(shared.engine) {
             continue;
         }
-        let taken = write(&shared.db, async |tx| wishes::take(tx, row.wish.id, row.taken_by, shared.engine).await).await?;
+        let taken =
+            write(&shared.db, async |tx| wishes::take(tx, row.wish.id, row.taken_by, shared.engine).await)
+                .await?;
         if !taken {
             continue;
         }
@@ -79,7 +81,8 @@ pub async fn take_wishes(shared: &Arc<Shared>) -> halberd_store::Result<()> {
             tracing::info!(wish = %row.wish.id, kind = row.wish.kind, actor = row.wish.actor, succeeded, text, "wish answered");
             let done = write(&shared.db, async |tx| {
                 wishes::done(tx, row.wish.id, succeeded, &json!({"text": text}), clock::stamp()).await
-            }).await;
+            })
+            .await;
             if let Err(error) = done {
                 tracing::warn!(wish = %row.wish.id, %error, "the answer to a wish could not be stored");
             }
@@ -98,9 +101,11 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         "confirm_fenced" => {
             let host = host_of(shared, id).await?;
-            let serial = wish.body.get("serial").and_then(|serial| serial.as_str()).unwrap_or_default().to_owned();
+            let serial =
+                wish.body.get("serial").and_then(|serial| serial.as_str()).unwrap_or_default().to_owned();
             open_recovery(shared, host).await?;
-            let confirmation = Confirmation { serial, actor: wish.actor.clone(), reason: wish.reason.clone() };
+            let confirmation =
+                Confirmation { serial, actor: wish.actor.clone(), reason: wish.reason.clone() };
             shared.wishes.change(host, |kept| kept.confirmation = Some(confirmation));
             shared.changed.notify_waiters();
             Ok("the statement was handed to the open recovery, which compares the serial".into())
@@ -123,8 +128,13 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         "cancel" => {
             let recovery = recovery_of(shared, id).await?;
-            let Body::Host(body) = &recovery.body else { return Err("only a host's recovery can be cancelled".into()) };
-            let ordered = !matches!(body.state, HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. });
+            let Body::Host(body) = &recovery.body else {
+                return Err("only a host's recovery can be cancelled".into());
+            };
+            let ordered = !matches!(
+                body.state,
+                HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. }
+            );
             if ordered {
                 return Err("an off order is written: it cannot be cancelled, only retired by the host's own sign of life".into());
             }
@@ -144,9 +154,13 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         "readmit" => {
             let host = host_of(shared, id).await?;
-            let back = recoveries::open_for(&shared.db, &Subject::Return { host }).await.map_err(|error| error.to_string())?;
+            let back = recoveries::open_for(&shared.db, &Subject::Return { host })
+                .await
+                .map_err(|error| error.to_string())?;
             if back.is_none() {
-                return Err("the host is not on its way back: its recovery is open, or it was never out".into());
+                return Err(
+                    "the host is not on its way back: its recovery is open, or it was never out".into()
+                );
             }
             let who = format!("{}: {}", wish.actor, wish.reason);
             shared.wishes.change(host, |kept| kept.readmitted = Some(who));
@@ -155,15 +169,26 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         "disarm" => {
             let until = wish.body.get("until").and_then(|until| until.as_str());
-            let until = until.map(chrono::DateTime::parse_from_rfc3339).transpose().map_err(|error| error.to_string())?;
+            let until = until
+                .map(chrono::DateTime::parse_from_rfc3339)
+                .transpose()
+                .map_err(|error| error.to_string())?;
             let until = until.map(|until| halberd_core::time::Stamp(until.timestamp_micros()));
-            let disarm = settings::Disarm { actor: wish.actor.clone(), reason: wish.reason.clone(), since: clock::stamp(), until };
-            let stored = write(&shared.db, async |tx| settings::set_disarm(tx, Some(&disarm), clock::stamp()).await).await;
+            let disarm = settings::Disarm {
+                actor: wish.actor.clone(),
+                reason: wish.reason.clone(),
+                since: clock::stamp(),
+                until,
+            };
+            let stored =
+                write(&shared.db, async |tx| settings::set_disarm(tx, Some(&disarm), clock::stamp()).await)
+                    .await;
             stored.map_err(|error| error.to_string())?;
             Ok("disarmed: nothing is fenced until then".into())
         }
         "arm" => {
-            let stored = write(&shared.db, async |tx| settings::set_disarm(tx, None, clock::stamp()).await).await;
+            let stored =
+                write(&shared.db, async |tx| settings::set_disarm(tx, None, clock::stamp()).await).await;
             stored.map_err(|error| error.to_string())?;
             Ok("armed".into())
         }
@@ -178,7 +203,8 @@ async fn host_of(shared: &Shared, id: &str) -> Result<HostId, String> {
 }
 
 async fn open_recovery(shared: &Shared, host: HostId) -> Result<Recovery, String> {
-    let open = recoveries::open_for(&shared.db, &Subject::Host { host }).await.map_err(|error| error.to_string())?;
+    let open =
+        recoveries::open_for(&shared.db, &Subject::Host { host }).await.map_err(|error| error.to_string())?;
     open.ok_or_else(|| "no recovery of this host is open: there is nothing to confirm".into())
 }
 

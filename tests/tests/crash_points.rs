@@ -40,7 +40,12 @@ fn run(engines: usize, n: Option<u64>, before_effects: bool) -> (u64, Vec<String
     }
     let mut findings = checker::safety(&sim);
     findings.extend(checker::liveness(&sim));
-    let stopped: Vec<_> = guests.iter().filter(|guest| sim.store.vmoves.values().any(|vmove| vmove.instance.0 == **guest && vmove.vm_state == "stopped")).collect();
+    let stopped: Vec<_> = guests
+        .iter()
+        .filter(|guest| {
+            sim.store.vmoves.values().any(|vmove| vmove.instance.0 == **guest && vmove.vm_state == "stopped")
+        })
+        .collect();
     for guest in checker::unrecovered(&sim, "cmp-02", &guests) {
         if !stopped.contains(&&guest) {
             findings.push(format!("guest {guest} does not run elsewhere"));

@@ -38,10 +38,17 @@ fn every_scenario_tells_its_story() {
         } else if std::fs::read_to_string(&path).unwrap_or_default() != log {
             let seen = folder.join("log.seen");
             std::fs::write(&seen, &log).expect("log.seen");
-            wrong.push(format!("{name}: another story than {}; it stands in {}", path.display(), seen.display()));
+            wrong.push(format!(
+                "{name}: another story than {}; it stands in {}",
+                path.display(),
+                seen.display()
+            ));
         }
         let again = scenario::run(&scenario).0;
-        assert_eq!(again, log, "{name} tells another story the second time: something besides the seed decides");
+        assert_eq!(
+            again, log,
+            "{name} tells another story the second time: something besides the seed decides"
+        );
     }
     assert!(ran > 0, "no scenario was run");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -44,9 +44,22 @@ fn random_worlds_keep_the_rules() {
     println!("{} seeds, {evacuations} evacuations; seen in so many seeds: {sometimes:?}", all.len());
     let mut bad: Vec<_> = all.iter().filter(|(_, shown)| !shown.findings.is_empty()).collect();
     bad.sort_by_key(|(_, shown)| shown.story.len());
-    let told: Vec<String> = bad.iter().take(12).map(|(seed, shown)| format!("seed {seed}: {}", shown.findings.join("; "))).collect();
-    let shortest = bad.first().map(|(seed, shown)| format!("\nthe shortest story, seed {seed}:\n{}", shown.story)).unwrap_or_default();
-    assert!(bad.is_empty(), "{} of {} seeds broke a rule (tell one with HALBERD_SEED=N):\n{}{shortest}", bad.len(), all.len(), told.join("\n"));
+    let told: Vec<String> = bad
+        .iter()
+        .take(12)
+        .map(|(seed, shown)| format!("seed {seed}: {}", shown.findings.join("; ")))
+        .collect();
+    let shortest = bad
+        .first()
+        .map(|(seed, shown)| format!("\nthe shortest story, seed {seed}:\n{}", shown.story))
+        .unwrap_or_default();
+    assert!(
+        bad.is_empty(),
+        "{} of {} seeds broke a rule (tell one with HALBERD_SEED=N):\n{}{shortest}",
+        bad.len(),
+        all.len(),
+        told.join("\n")
+    );
     if to - from >= 2_000 {
         for (what, seen) in sometimes {
             assert!(seen > 0, "no seed ever saw {what}: the mix shows nothing about it");

@@ -27,7 +27,9 @@ const NOVA_COMPUTE: &str = "nova-compute";
 pub(super) fn tasks(recovery: &Recovery, moves: &[Vmove], story: &[Link]) -> Vec<WorkflowTask> {
     let word = recovery.word();
     let road: &[TaskName] = match &recovery.subject {
-        Subject::Host { .. } => &[DisableComputeServiceTask, PrepareHAEnabledInstancesTask, EvacuateInstancesTask],
+        Subject::Host { .. } => {
+            &[DisableComputeServiceTask, PrepareHAEnabledInstancesTask, EvacuateInstancesTask]
+        }
         Subject::Guest { .. } => &[StopInstanceTask, StartInstanceTask, ConfirmInstanceActiveTask],
         Subject::Process { name, .. } if name == NOVA_COMPUTE => {
             &[DisableComputeNodeTask, ConfirmComputeNodeDisabledTask]

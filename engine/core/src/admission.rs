@@ -94,7 +94,11 @@ fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) {
         if let Some(outcome) = facts.outcome("revoke_sessions").cloned() {
             draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
             // A session that could not be revoked dies with the command lifetime, which is waited for below.
-            return become_state(draft, ReturnState::Draining { revoked: true }, "waiting for the lifetime of the last command");
+            return become_state(
+                draft,
+                ReturnState::Draining { revoked: true },
+                "waiting for the lifetime of the last command",
+            );
         }
         if !facts.in_flight("revoke_sessions") {
             draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
@@ -108,8 +112,7 @@ fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) {
     become_state(draft, ReturnState::Out, "drained; waiting for the host to come back");
 }
 
-const FENCED_BOOT_SPEAKS: &str =
-    "its agent beats from the boot that was proved off, so it never was off and its device is not to be trusted; cut its power, then start it";
+const FENCED_BOOT_SPEAKS: &str = "its agent beats from the boot that was proved off, so it never was off and its device is not to be trusted; cut its power, then start it";
 
 /// A boot that was fenced is dead for good: if it speaks, its guests may still run, whatever the device reads (DESIGN 10.7).
 fn fenced_boot_speaks(draft: &Draft<'_>) -> bool {
@@ -123,7 +126,8 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let fenced_boot = host.boot.is_some_and(|boot| host.retired_boots.contains(&boot));
     let policy = draft.view.policy();
     let power = facts.fresh_power(draft.view.now, policy.power_fresh_ms);
-    let beating = facts.evidence.beats.last_any().is_some_and(|at| draft.view.now.since(at) <= policy.first_missed());
+    let beating =
+        facts.evidence.beats.last_any().is_some_and(|at| draft.view.now.since(at) <= policy.first_missed());
     let new_boot = facts.evidence.beats.boot.filter(|boot| !host.retired_boots.contains(boot));
     let beats = new_boot.filter(|_| beating && power != Some(&Power::Off));
     let on = power == Some(&Power::On);
@@ -154,14 +158,32 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let live: Vec<String> = survey
         .migrations
         .iter()
-        .filter(|record| record.is_evacuation() && record.source == host.name && !record.is_dead() && record.status != "completed")
-        .filter(|record| survey.guests.iter().any(|guest| guest.id == record.instance && guest.host.as_deref() == Some(&host.name)))
+        .filter(|record| {
+            record.is_evacuation()
+                && record.source == host.name
+                && !record.is_dead()
+                && record.status != "completed"
+        })
+        .filter(|record| {
+            survey
+                .guests
+                .iter()
+                .any(|guest| guest.id == record.instance && guest.host.as_deref() == Some(&host.name))
+        })
         .map(|record| format!("{} (migration {}, {})", record.instance, record.id, record.status))
         .collect();
     if let Some(who) = &readmitted {
-        draft.note("host_readmitted", format!("{} is taken back by {who}", host.name), json!({"live_records": live}));
+        draft.note(
+            "host_readmitted",
+            format!("{} is taken back by {who}", host.name),
+            json!({"live_records": live}),
+        );
     } else if !live.is_empty() {
-        let text = format!("{} is back, but Nova still places guests on it that its start would destroy: {}", host.name, live.join(", "));
+        let text = format!(
+            "{} is back, but Nova still places guests on it that its start would destroy: {}",
+            host.name,
+            live.join(", ")
+        );
         if draft.reason != text {
             draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({}));
         }
@@ -178,7 +200,11 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     draft.hosts.push((host.id, patch));
     draft.memory.push(Memory::Ordered);
     draft.note("host_admitted", format!("{} is back and may clean up", host.name), json!({}));
-    become_state(draft, ReturnState::Admitted { unforced: false, enabled: false }, "back; old copies are being removed");
+    become_state(
+        draft,
+        ReturnState::Admitted { unforced: false, enabled: false },
+        "back; old copies are being removed",
+    );
 }
 
 fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
@@ -234,7 +260,10 @@ fn digest(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool, out
         }
         _ => {
             let text = match &outcome.done {
-                Done::Refused { text, .. } | Done::Gone { text } | Done::NotExecuted { text } | Done::Unknown { text } => text.clone(),
+                Done::Refused { text, .. }
+                | Done::Gone { text }
+                | Done::NotExecuted { text }
+                | Done::Unknown { text } => text.clone(),
                 _ => String::new(),
             };
             draft.reason = format!("Nova did not take {}: {text}", outcome.effect.word());
@@ -263,9 +292,11 @@ fn cleaned(draft: &mut Draft<'_>, host: &Host) -> bool {
     let placed: Vec<_> = survey.guests.iter().map(|guest| guest.id).collect();
     match &facts.domains {
         Some(domains) => {
-            let strays: Vec<String> = domains.iter().filter(|id| !placed.contains(id)).map(ToString::to_string).collect();
+            let strays: Vec<String> =
+                domains.iter().filter(|id| !placed.contains(id)).map(ToString::to_string).collect();
             if !strays.is_empty() {
-                draft.reason = format!("back, but it runs guests that Nova places elsewhere: {}", strays.join(", "));
+                draft.reason =
+                    format!("back, but it runs guests that Nova places elsewhere: {}", strays.join(", "));
             }
             strays.is_empty()
         }
@@ -300,11 +331,11 @@ mod tests {
 
     use super::*;
     use crate::chance::Chance;
+    use crate::effect::Survey;
     use crate::evidence::PowerReading;
     use crate::facts::Facts;
     use crate::host::{FailureDomain, Maintenance};
     use crate::id::{BootId, HostId, NotificationId, RecoveryId, SegmentId};
-    use crate::effect::Survey;
     use crate::recovery::{self, Recovery, Subject, WORKFLOW_VERSION};
     use crate::segment::RecoveryMethod;
     use crate::step::View;
@@ -359,9 +390,11 @@ mod tests {
         };
         let mut facts = Facts { host: Some(host), ..Facts::default() };
         facts.evidence.beats.retired_echoed = heard_ago.map(|ago| Mono(NOW.0 - ago.as_millis() as u64));
-        facts.power = Some(PowerReading { power: Power::On, identified: true, at: NOW, device: "bmc".into() });
+        facts.power =
+            Some(PowerReading { power: Power::On, identified: true, at: NOW, device: "bmc".into() });
         facts.survey = Some(Survey { at: NOW, complete: true, ..Survey::default() });
-        let view = View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
+        let view =
+            View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
         let step = recovery::step(view, &mut Chance::new(1));
         step.change.and_then(|change| change.hosts.into_iter().find_map(|(_, patch)| patch.admission))
     }
@@ -371,7 +404,11 @@ mod tests {
         let speaks = Some(Duration::from_secs(1));
         let silent = Some(Duration::from_secs(60));
         assert_eq!(admission_after(ReturnState::Out, None), Some(Admission::Admitted));
-        assert_eq!(admission_after(ReturnState::Out, silent), Some(Admission::Admitted), "what was heard long ago is dead by now");
+        assert_eq!(
+            admission_after(ReturnState::Out, silent),
+            Some(Admission::Admitted),
+            "what was heard long ago is dead by now"
+        );
         assert_eq!(admission_after(ReturnState::Out, speaks), None);
         let admitted = ReturnState::Admitted { unforced: true, enabled: true };
         assert_eq!(admission_after(admitted, speaks), Some(Admission::Out));

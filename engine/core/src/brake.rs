@@ -109,7 +109,11 @@ impl fmt::Display for Permit {
 pub enum Answer {
     Permit(Permit),
     /// The most fundamental gate that withholds, with its reason.
-    Withheld { gate: Gate, reason: String, release: Release },
+    Withheld {
+        gate: Gate,
+        reason: String,
+        release: Release,
+    },
 }
 
 /// The host to be fenced, as far as the fleet's picture does not tell.
@@ -197,7 +201,13 @@ pub struct Fleet {
 }
 
 /// Whether the subject may be fenced on this judgement. The order of the gates is fixed, most fundamental first.
-pub fn may_fence(subject: &Subject<'_>, judgement: &Judgement, fleet: &Fleet, policy: &Policy, now: Mono) -> Answer {
+pub fn may_fence(
+    subject: &Subject<'_>,
+    judgement: &Judgement,
+    fleet: &Fleet,
+    policy: &Policy,
+    now: Mono,
+) -> Answer {
     if judgement.verdict != Verdict::Failed {
         let reason = format!("{}: the verdict is {}, not failed", subject.name, judgement.verdict);
         return Answer::Withheld { gate: Gate::G1, reason, release: Release::ByFacts };

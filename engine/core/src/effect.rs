@@ -12,26 +12,60 @@ use crate::time::Mono;
 #[serde(rename_all = "snake_case", tag = "effect")]
 pub enum Effect {
     /// Order the machine off through its levels of devices and read it back.
-    PowerOff { host: HostId },
+    PowerOff {
+        host: HostId,
+    },
     /// Forced down and disabled in one PUT (DESIGN 10.4).
-    MarkDown { host: String, reason: String },
+    MarkDown {
+        host: String,
+        reason: String,
+    },
     /// Take a living host out of scheduling.
-    Disable { host: String, reason: String },
-    Enable { host: String },
+    Disable {
+        host: String,
+        reason: String,
+    },
+    Enable {
+        host: String,
+    },
     /// Clear forced-down.
-    ForceUp { host: String },
+    ForceUp {
+        host: String,
+    },
     /// Enable a reserved host, and put it into the dead host's aggregates where policy says so.
-    PrepareReserved { reserved: String, dead: String, aggregates: bool },
-    Lock { instance: InstanceId, reason: String },
-    Unlock { instance: InstanceId },
-    ResetToError { instance: InstanceId },
+    PrepareReserved {
+        reserved: String,
+        dead: String,
+        aggregates: bool,
+    },
+    Lock {
+        instance: InstanceId,
+        reason: String,
+    },
+    Unlock {
+        instance: InstanceId,
+    },
+    ResetToError {
+        instance: InstanceId,
+    },
     /// For a resized guest that is to be stopped (contract 3.6).
-    ResetToActive { instance: InstanceId },
-    Evacuate { instance: InstanceId, to: Option<String> },
-    Stop { instance: InstanceId },
-    Start { instance: InstanceId },
+    ResetToActive {
+        instance: InstanceId,
+    },
+    Evacuate {
+        instance: InstanceId,
+        to: Option<String>,
+    },
+    Stop {
+        instance: InstanceId,
+    },
+    Start {
+        instance: InstanceId,
+    },
     /// Revoke the BMC sessions recorded for a host.
-    RevokeSessions { host: HostId },
+    RevokeSessions {
+        host: HostId,
+    },
 }
 
 impl Effect {
@@ -75,16 +109,29 @@ impl Effect {
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum Done {
     /// Accepted; what that is worth, the world must show.
-    Accepted { note: String },
-    Fenced { report: FenceReport },
+    Accepted {
+        note: String,
+    },
+    Fenced {
+        report: FenceReport,
+    },
     /// A complete refusal: it was not executed.
-    Refused { status: u16, text: String },
+    Refused {
+        status: u16,
+        text: String,
+    },
     /// The thing does not exist (404).
-    Gone { text: String },
+    Gone {
+        text: String,
+    },
     /// Certainly not executed, worth trying again (503, connection refused).
-    NotExecuted { text: String },
+    NotExecuted {
+        text: String,
+    },
     /// Perhaps executed (500, 502, 504, reset, time-out).
-    Unknown { text: String },
+    Unknown {
+        text: String,
+    },
 }
 
 impl Done {

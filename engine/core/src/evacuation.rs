@@ -80,7 +80,11 @@ impl Slots {
         let cap = if draft.breaker() { 1 } else { draft.view.policy().evacuations_in_flight as usize };
         let paused = draft.breaker() && draft.not_before().is_some();
         let count = |out: bool| {
-            facts.in_flight.values().filter(|effect| effect.instance().is_some() && is_out(effect) == out).count()
+            facts
+                .in_flight
+                .values()
+                .filter(|effect| effect.instance().is_some() && is_out(effect) == out)
+                .count()
         };
         let free = |busy: usize| if paused { 0 } else { cap.saturating_sub(busy) };
         Slots { out: free(count(true)), back: free(count(false)) }
@@ -93,14 +97,22 @@ fn is_out(effect: &Effect) -> bool {
 
 /// Takes up what came back from the calls.
 fn digest(draft: &mut Draft<'_>) {
-    let outcomes: Vec<Outcome> =
-        draft.view.facts.outcomes.iter().filter(|outcome| outcome.effect.instance().is_some()).cloned().collect();
+    let outcomes: Vec<Outcome> = draft
+        .view
+        .facts
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.effect.instance().is_some())
+        .cloned()
+        .collect();
     for outcome in outcomes {
         let Some(instance) = outcome.effect.instance() else { continue };
         match &outcome.done {
             Done::NotExecuted { .. } => {
                 draft.memory.push(Memory::Breaker(true));
-                draft.memory.push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(BREAKER_MS)));
+                draft
+                    .memory
+                    .push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(BREAKER_MS)));
             }
             Done::Accepted { .. } if draft.view.facts.breaker => draft.memory.push(Memory::Breaker(false)),
             _ => {}
@@ -120,7 +132,11 @@ fn digest_evacuate(draft: &mut Draft<'_>, instance: InstanceId, outcome: &Outcom
         Done::Accepted { note } => {
             draft.edit(instance, |vmove| vmove.stage = Stage::Accepted);
             draft.memory.push(Memory::AcceptedSince(instance));
-            draft.note("evacuation_accepted", format!("Nova took the evacuation of {}", name(draft, instance)), json!({"instance": instance, "request": note}));
+            draft.note(
+                "evacuation_accepted",
+                format!("Nova took the evacuation of {}", name(draft, instance)),
+                json!({"instance": instance, "request": note}),
+            );
         }
         Done::NotExecuted { text } => {
             settle_intent(draft, instance, outcome.done.word());
@@ -167,7 +183,9 @@ fn digest_other(draft: &mut Draft<'_>, instance: InstanceId, outcome: &Outcome) 
                 vmove.stage = if vmove.reset { Stage::Resetting } else { Stage::Ready };
             });
         }
-        Effect::ResetToError { .. } if gone => end(draft, instance, VmoveStatus::Ignored, "deleted by its owner"),
+        Effect::ResetToError { .. } if gone => {
+            end(draft, instance, VmoveStatus::Ignored, "deleted by its owner")
+        }
         Effect::ResetToError { .. } => {
             let erroring = draft.vmove(instance).is_some_and(|vmove| vmove.stage == Stage::Erroring);
             if let Done::Refused { text, .. } = &outcome.done {
@@ -250,12 +268,18 @@ fn survey_when_due(draft: &mut Draft<'_>) {
     let now = draft.view.now;
     let age = facts.survey.as_ref().map(|survey| now.since(survey.at).as_millis() as u64);
     let waiting_to_be_sent = draft.all_moves().any(|vmove| {
-        matches!(vmove.stage, Stage::Planned | Stage::Locking | Stage::Resetting | Stage::Ready | Stage::Sending)
-            && draft.pause_of(vmove.instance).is_none()
+        matches!(
+            vmove.stage,
+            Stage::Planned | Stage::Locking | Stage::Resetting | Stage::Ready | Stage::Sending
+        ) && draft.pause_of(vmove.instance).is_none()
     });
     let running = draft.all_moves().any(|vmove| vmove.stage == Stage::Accepted);
     let all_done = draft.all_moves().all(|vmove| vmove.stage == Stage::Done);
-    let again = if waiting_to_be_sent || all_done { LISTING_AGAIN_MS.min(draft.view.policy().poll_ms.max(200)) } else { 5_000 };
+    let again = if waiting_to_be_sent || all_done {
+        LISTING_AGAIN_MS.min(draft.view.policy().poll_ms.max(200))
+    } else {
+        5_000
+    };
     if age.is_none_or(|age| age >= again) {
         draft.ask(Query::Survey { host: host.clone() });
     } else {
@@ -273,7 +297,13 @@ fn survey_when_due(draft: &mut Draft<'_>) {
 }
 
 /// The next move of one guest.
-fn guide(draft: &mut Draft<'_>, instance: InstanceId, may_send: bool, slots: &mut Slots, guests: &mut Guests) {
+fn guide(
+    draft: &mut Draft<'_>,
+    instance: InstanceId,
+    may_send: bool,
+    slots: &mut Slots,
+    guests: &mut Guests,
+) {
     let Some(vmove) = draft.vmove(instance).cloned() else { return };
     let facts = draft.view.facts;
     if facts.is_busy(instance) {
@@ -284,7 +314,8 @@ fn guide(draft: &mut Draft<'_>, instance: InstanceId, may_send: bool, slots: &mu
     {
         return draft.look_at(until);
     }
-    let on_its_way = matches!(vmove.stage, Stage::Arrived | Stage::Stopping | Stage::Starting | Stage::Erroring);
+    let on_its_way =
+        matches!(vmove.stage, Stage::Arrived | Stage::Stopping | Stage::Starting | Stage::Erroring);
     if let Some(dest) = vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains(dest)) {
         return handed_over(draft, &vmove, &dest);
     }
@@ -363,7 +394,10 @@ fn ready(draft: &mut Draft<'_>, vmove: &Vmove, may_send: bool, slots: &mut Slots
     let now = draft.view.now;
     let Some(guest) = listed(draft, vmove) else { return };
     if let Some(hosts) = may_run_elsewhere(draft, vmove) {
-        let why = format!("{}: may still run on {hosts}; that host has to be proved off first", vmove.instance_name);
+        let why = format!(
+            "{}: may still run on {hosts}; that host has to be proved off first",
+            vmove.instance_name
+        );
         draft.edit(vmove.instance, |vmove| vmove.message = Some(why.clone()));
         return guests.blocked.push(why);
     }
@@ -385,7 +419,8 @@ fn ready(draft: &mut Draft<'_>, vmove: &Vmove, may_send: bool, slots: &mut Slots
         "instance": vmove.instance, "name": vmove.instance_name, "to": to, "vm_state": guest.vm_state,
         "task_state": guest.task_state, "known_migrations": known,
     });
-    let intent = draft.act(Effect::Evacuate { instance: vmove.instance, to: to.clone() }, attempt, detail.clone());
+    let intent =
+        draft.act(Effect::Evacuate { instance: vmove.instance, to: to.clone() }, attempt, detail.clone());
     let place = to.clone().unwrap_or_else(|| "a host of the scheduler's choice".into());
     draft.note("evacuation_ordered", format!("evacuating {} to {place}", vmove.instance_name), detail);
     let stamp = draft.view.stamp;
@@ -455,7 +490,10 @@ fn reserve_for(draft: &mut Draft<'_>, vmove: &Vmove) -> Reserved {
     }
     let free = draft.view.facts.reserved.iter().find(|host| {
         let taken = body.reserves.iter().any(|reserve| reserve.host == host.id);
-        host.reserved && host.reserved_by.is_none() && !host.maintenance.any() && !taken
+        host.reserved
+            && host.reserved_by.is_none()
+            && !host.maintenance.any()
+            && !taken
             && host.admission == crate::host::Admission::In
             && !vmove.tried.contains(&host.name)
             && alive(&host.name)
@@ -467,7 +505,11 @@ fn reserve_for(draft: &mut Draft<'_>, vmove: &Vmove) -> Reserved {
         ..HostPatch::default()
     };
     draft.hosts.push((host.id, patch));
-    draft.note("reserved_host_taken", format!("{} leaves the reserve", host.name), json!({"host": host.name}));
+    draft.note(
+        "reserved_host_taken",
+        format!("{} leaves the reserve", host.name),
+        json!({"host": host.name}),
+    );
     if let Body::Host(body) = &mut draft.body {
         body.reserves.push(Reserve { host: host.id, name: host.name, prepared: false, used: false });
     }
@@ -477,7 +519,12 @@ fn reserve_for(draft: &mut Draft<'_>, vmove: &Vmove) -> Reserved {
 /// Enables reserved hosts that were taken and are not ready yet; a call that is under way is not repeated.
 fn prepare(draft: &mut Draft<'_>) -> Reserved {
     let Body::Host(body) = &draft.body else { return Reserved::None };
-    let waiting: Vec<String> = body.reserves.iter().filter(|reserve| !reserve.prepared).map(|reserve| reserve.name.clone()).collect();
+    let waiting: Vec<String> = body
+        .reserves
+        .iter()
+        .filter(|reserve| !reserve.prepared)
+        .map(|reserve| reserve.name.clone())
+        .collect();
     let paused = draft.not_before().is_some();
     for reserved in waiting {
         let busy = draft.view.facts.in_flight.values().chain(draft.acts.iter().map(|(_, effect)| effect))
@@ -500,12 +547,19 @@ fn mark_used(draft: &mut Draft<'_>, target: Option<&str>) {
 }
 
 fn evacuations_of<'d>(draft: &'d Draft<'_>, instance: InstanceId) -> impl Iterator<Item = &'d Migration> {
-    draft.view.facts.migrations.values().filter(move |migration| migration.instance == instance && migration.is_evacuation())
+    draft
+        .view
+        .facts
+        .migrations
+        .values()
+        .filter(move |migration| migration.instance == instance && migration.is_evacuation())
 }
 
 /// The evacuation record of ours: the newest that did not exist when the intent was written.
 fn ours<'d>(draft: &'d Draft<'_>, vmove: &Vmove) -> Option<&'d Migration> {
-    evacuations_of(draft, vmove.instance).filter(|migration| !vmove.known_migrations.contains(&migration.id)).max_by_key(|migration| migration.id)
+    evacuations_of(draft, vmove.instance)
+        .filter(|migration| !vmove.known_migrations.contains(&migration.id))
+        .max_by_key(|migration| migration.id)
 }
 
 /// Hosts where the guest may run besides the dead one (DESIGN 2.7), in words; `None` when nowhere.
@@ -526,14 +580,19 @@ fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Option<String> {
             None if migration.is_evacuation() => match action {
                 Some((_, Some(_))) => {}
                 Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {
-                    hosts.push(format!("an unnamed host (migration {} hangs in {})", migration.id, migration.status));
+                    hosts.push(format!(
+                        "an unnamed host (migration {} hangs in {})",
+                        migration.id, migration.status
+                    ));
                 }
                 _ => {
                     draft.ask(Query::Action { instance: vmove.instance });
                     hosts.push(format!("an unnamed host (migration {} is being looked up)", migration.id));
                 }
             },
-            Some(dest) if *dest != dead && !draft.view.facts.proved_off.contains(dest) => hosts.push(dest.clone()),
+            Some(dest) if *dest != dead && !draft.view.facts.proved_off.contains(dest) => {
+                hosts.push(dest.clone())
+            }
             _ if migration.source != dead && !draft.view.facts.proved_off.contains(&migration.source) => {
                 hosts.push(migration.source.clone());
             }
@@ -551,7 +610,11 @@ fn look_up(draft: &mut Draft<'_>, vmove: &Vmove, since: Option<Mono>) {
     let since = since.unwrap_or_else(|| draft.unknown_since(vmove.instance));
     let lapsed = since + std::time::Duration::from_millis(draft.view.policy().request_lifetime_ms);
     if let Some(migration) = ours(draft, vmove).cloned() {
-        draft.note("evacuation_adopted", format!("migration {} of {} is ours", migration.id, vmove.instance_name), json!({"instance": vmove.instance, "migration": migration.id}));
+        draft.note(
+            "evacuation_adopted",
+            format!("migration {} of {} is ours", migration.id, vmove.instance_name),
+            json!({"instance": vmove.instance, "migration": migration.id}),
+        );
         draft.edit(vmove.instance, |vmove| {
             vmove.stage = Stage::Accepted;
             vmove.migration = Some(migration.id);
@@ -560,14 +623,22 @@ fn look_up(draft: &mut Draft<'_>, vmove: &Vmove, since: Option<Mono>) {
     }
     if facts.survey.as_ref().is_some_and(|survey| survey.complete && survey.at >= lapsed) {
         settle_intent(draft, vmove.instance, "not_found");
-        draft.note("evacuation_not_found", format!("no record of the call for {} after its lifetime", vmove.instance_name), json!({"instance": vmove.instance}));
+        draft.note(
+            "evacuation_not_found",
+            format!("no record of the call for {} after its lifetime", vmove.instance_name),
+            json!({"instance": vmove.instance}),
+        );
         draft.edit(vmove.instance, |vmove| {
             vmove.stage = Stage::Ready;
             vmove.message = Some("no record of the call after its lifetime: sent again".into());
         });
         return draft.look_after(0);
     }
-    draft.look_at(if draft.view.now < lapsed { lapsed } else { draft.view.now + std::time::Duration::from_millis(200) });
+    draft.look_at(if draft.view.now < lapsed {
+        lapsed
+    } else {
+        draft.view.now + std::time::Duration::from_millis(200)
+    });
     draft.ask_survey_after(lapsed);
 }
 
@@ -581,7 +652,12 @@ fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) {
         return end(draft, vmove.instance, VmoveStatus::Ignored, "deleted by its owner");
     }
     let Some(migration) = ours(draft, vmove).cloned() else {
-        if waited > ASK_ACTION_AFTER_MS && facts.guests.get(&vmove.instance).is_none_or(|(at, _)| draft.view.now.since(*at).as_millis() > 5_000) {
+        if waited > ASK_ACTION_AFTER_MS
+            && facts
+                .guests
+                .get(&vmove.instance)
+                .is_none_or(|(at, _)| draft.view.now.since(*at).as_millis() > 5_000)
+        {
             draft.ask(Query::Guest { instance: vmove.instance });
         }
         return look_up(draft, vmove, Some(since));
@@ -593,16 +669,24 @@ fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) {
         });
     }
     if migration.is_dead() {
-        return failed_after_acceptance(draft, vmove, &format!("migration {} ended in {}", migration.id, migration.status));
+        return failed_after_acceptance(
+            draft,
+            vmove,
+            &format!("migration {} ended in {}", migration.id, migration.status),
+        );
     }
     match &migration.dest {
-        Some(dest) if migration.is_done() && facts.proved_off.contains(dest) => handed_over(draft, vmove, dest),
+        Some(dest) if migration.is_done() && facts.proved_off.contains(dest) => {
+            handed_over(draft, vmove, dest)
+        }
         Some(dest) if migration.is_done() => seen_on(draft, vmove, dest),
         Some(dest) if facts.proved_off.contains(dest) => {
             failed_after_acceptance(draft, vmove, &format!("its destination {dest} died before it arrived"));
         }
         None if waited > ASK_ACTION_AFTER_MS => match facts.actions.get(&vmove.instance) {
-            Some((_, Some(error))) => failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}")),
+            Some((_, Some(error))) => {
+                failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}"))
+            }
             Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {}
             _ => draft.ask(Query::Action { instance: vmove.instance }),
         },
@@ -645,7 +729,12 @@ fn seen_on(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
 
 fn look_at_destination(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
     let poll = draft.view.policy().poll_ms;
-    let seen = draft.view.facts.guests.get(&vmove.instance).map(|(at, _)| draft.view.now.since(*at).as_millis() as u64);
+    let seen = draft
+        .view
+        .facts
+        .guests
+        .get(&vmove.instance)
+        .map(|(at, _)| draft.view.now.since(*at).as_millis() as u64);
     match seen {
         Some(age) if age < poll => draft.look_after(poll - age),
         _ => draft.ask(Query::Destination { host: dest.to_owned() }),
@@ -663,7 +752,9 @@ fn handed_over(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
 /// On its destination: is it in the wanted state? (I25)
 fn arrived(draft: &mut Draft<'_>, vmove: &Vmove) {
     let state = match draft.view.facts.guests.get(&vmove.instance) {
-        Some((_, Some(guest))) if guest.host == vmove.dest_host && guest.task_state.is_none() => guest.vm_state.clone(),
+        Some((_, Some(guest))) if guest.host == vmove.dest_host && guest.task_state.is_none() => {
+            guest.vm_state.clone()
+        }
         Some((_, None)) => return end(draft, vmove.instance, VmoveStatus::Ignored, "deleted by its owner"),
         _ => {
             let dest = vmove.dest_host.clone().unwrap_or_default();
@@ -734,7 +825,11 @@ fn fail(draft: &mut Draft<'_>, instance: InstanceId, why: &str) {
     let placements = draft.view.recovery.method.placements();
     let Some(vmove) = draft.vmove(instance).cloned() else { return };
     let failures = vmove.failures + 1;
-    draft.note("evacuation_failed", format!("{}: {why}", vmove.instance_name), json!({"instance": instance, "attempt": vmove.attempt}));
+    draft.note(
+        "evacuation_failed",
+        format!("{}: {why}", vmove.instance_name),
+        json!({"instance": instance, "attempt": vmove.attempt}),
+    );
     let named = vmove.target.clone();
     if failures < policy.evacuation_attempts && named.is_none() {
         draft.edit(instance, |vmove| {
@@ -787,8 +882,14 @@ fn close(draft: &mut Draft<'_>, instance: InstanceId) {
     let place = vmove.dest_host.clone().unwrap_or_default();
     let why = vmove.message.clone().unwrap_or_default();
     let (what, kind, text) = match status {
-        VmoveStatus::Succeeded => ("guest_recovered", Some(EventKind::GuestRecovered), format!("{} is {} on {place}", vmove.instance_name, vmove.wanted)),
-        VmoveStatus::Failed => ("guest_failed", Some(EventKind::GuestFailed), format!("{}: {why}", vmove.instance_name)),
+        VmoveStatus::Succeeded => (
+            "guest_recovered",
+            Some(EventKind::GuestRecovered),
+            format!("{} is {} on {place}", vmove.instance_name, vmove.wanted),
+        ),
+        VmoveStatus::Failed => {
+            ("guest_failed", Some(EventKind::GuestFailed), format!("{}: {why}", vmove.instance_name))
+        }
         _ => ("guest_ignored", None, format!("{}: {why}", vmove.instance_name)),
     };
     let detail = json!({"instance": instance, "dest": vmove.dest_host, "attempts": vmove.attempt});
@@ -821,7 +922,10 @@ fn sum_up(draft: &Draft<'_>, guests: &mut Guests) {
         if vmove.stage != Stage::Done {
             guests.open += 1;
         }
-        if matches!(vmove.stage, Stage::Planned | Stage::Locking | Stage::Resetting | Stage::Ready | Stage::Sending) {
+        if matches!(
+            vmove.stage,
+            Stage::Planned | Stage::Locking | Stage::Resetting | Stage::Ready | Stage::Sending
+        ) {
             guests.unsent += 1;
         }
         if vmove.status == VmoveStatus::Failed {

@@ -127,7 +127,12 @@ impl FenceProof {
 }
 
 /// A proof from a fence act, or why there is none. `boot_number` is the host's when the order was written.
-pub fn prove(host: HostId, boot_number: u32, epoch: i64, report: &FenceReport) -> Result<FenceProof, NotProved> {
+pub fn prove(
+    host: HostId,
+    boot_number: u32,
+    epoch: i64,
+    report: &FenceReport,
+) -> Result<FenceProof, NotProved> {
     if report.levels.iter().all(|devices| *devices == 0) {
         return Err(NotProved::NoDevice);
     }
@@ -139,7 +144,12 @@ pub fn prove(host: HostId, boot_number: u32, epoch: i64, report: &FenceReport) -
             .map(|attempt| attempt.device.clone())
             .collect();
         if *devices > 0 && distinct(&confirmed) >= *devices {
-            return Ok(FenceProof { host, boot_number, epoch, means: Means::Power { level, devices: confirmed } });
+            return Ok(FenceProof {
+                host,
+                boot_number,
+                epoch,
+                means: Means::Power { level, devices: confirmed },
+            });
         }
     }
     Err(why_not(report))
@@ -161,7 +171,8 @@ pub fn state_off(
     if on_file.is_none_or(|known| !known.eq_ignore_ascii_case(serial.trim())) {
         return Err(NotProved::WrongSerial(serial.to_owned()));
     }
-    let means = Means::Operator { actor: actor.to_owned(), reason: reason.to_owned(), serial: serial.to_owned() };
+    let means =
+        Means::Operator { actor: actor.to_owned(), reason: reason.to_owned(), serial: serial.to_owned() };
     Ok(FenceProof { host, boot_number, epoch, means })
 }
 
@@ -205,13 +216,15 @@ impl FenceReport {
 fn confirms(attempt: &DeviceAttempt) -> bool {
     attempt.identity_matches != Some(false)
         && matches!(attempt.order, OrderAnswer::Accepted | OrderAnswer::AlreadyOff)
-        && off_run(attempt).is_some_and(|(first, last)| last.saturating_sub(first) >= READINGS_APART.as_millis() as u64)
+        && off_run(attempt)
+            .is_some_and(|(first, last)| last.saturating_sub(first) >= READINGS_APART.as_millis() as u64)
 }
 
 /// First and last time of the newest unbroken run of Off after the order: a reading of anything else in between starts it afresh.
 fn off_run(attempt: &DeviceAttempt) -> Option<(u64, u64)> {
     let after = attempt.readings.iter().rev().filter(|reading| reading.after_order);
-    let run: Vec<u64> = after.take_while(|reading| reading.power == Power::Off).map(|reading| reading.at_ms).collect();
+    let run: Vec<u64> =
+        after.take_while(|reading| reading.power == Power::Off).map(|reading| reading.at_ms).collect();
     Some((*run.last()?, *run.first()?))
 }
 
@@ -230,7 +243,11 @@ fn why_not(report: &FenceReport) -> NotProved {
     }
     let still_on = |attempt: &&DeviceAttempt| {
         attempt.order == OrderAnswer::Accepted
-            && attempt.readings.iter().rfind(|reading| reading.after_order).is_some_and(|reading| reading.power == Power::On)
+            && attempt
+                .readings
+                .iter()
+                .rfind(|reading| reading.after_order)
+                .is_some_and(|reading| reading.power == Power::On)
     };
     if let Some(on) = report.attempts.iter().find(still_on) {
         return NotProved::StillOn(on.device.clone());
@@ -278,7 +295,8 @@ mod tests {
 
     #[test]
     fn off_since_is_the_first_reading_of_the_last_run() {
-        let since = |readings| FenceReport { attempts: vec![attempt("a", readings)], levels: vec![1] }.off_since_ms();
+        let since =
+            |readings| FenceReport { attempts: vec![attempt("a", readings)], levels: vec![1] }.off_since_ms();
         let on = Reading { power: Power::On, ..off_at(500) };
         assert_eq!(since(vec![off_at(100), off_at(1_100)]), Some(100));
         assert_eq!(since(vec![off_at(100), on, off_at(600), off_at(1_600)]), Some(600));
@@ -304,7 +322,9 @@ mod tests {
         };
         let report = FenceReport { attempts: vec![wrong], levels: vec![1] };
         let refusal = prove(HostId(uuid::Uuid::nil()), 1, 1, &report);
-        assert!(matches!(refusal, Err(NotProved::WrongMachine(text)) if text.contains("expected A, found B")));
+        assert!(
+            matches!(refusal, Err(NotProved::WrongMachine(text)) if text.contains("expected A, found B"))
+        );
     }
 
     #[test]

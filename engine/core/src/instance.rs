@@ -86,7 +86,9 @@ pub fn plan(guest: &Guest, policy: &Policy) -> Plan {
 fn fragile(policy: &Policy, state: &str, wanted: Wanted) -> Plan {
     match policy.fragile_instances {
         Fragile::Ignore => Plan::Leave {
-            reason: format!("{state}: a rebuild would lose that state (policy fragile_instances = \"ignore\")"),
+            reason: format!(
+                "{state}: a rebuild would lose that state (policy fragile_instances = \"ignore\")"
+            ),
         },
         Fragile::EvacuateStopped => Plan::Evacuate { reset: true, wanted },
     }
@@ -133,7 +135,9 @@ mod tests {
             }
             assert_eq!(plan(&guest(state, power), &as_original), originally, "{state}");
         }
-        assert!(matches!(plan(&guest("building", 0), &as_original), Plan::Leave { reason } if reason.starts_with("never ran")));
+        assert!(
+            matches!(plan(&guest("building", 0), &as_original), Plan::Leave { reason } if reason.starts_with("never ran"))
+        );
     }
 
     #[test]

@@ -61,9 +61,15 @@ pub struct Notification {
 pub enum Claim {
     HostDown,
     HostUp,
-    GuestDown { instance: String },
-    ProcessDown { name: String },
-    ProcessUp { name: String },
+    GuestDown {
+        instance: String,
+    },
+    ProcessDown {
+        name: String,
+    },
+    ProcessUp {
+        name: String,
+    },
     /// Nothing to do, with the reason shown to the reporter.
     Nothing(&'static str),
 }

@@ -116,7 +116,11 @@ pub enum Op {
     /// Was the commit with this nonce applied?
     ReadBack(Uuid),
     /// Perform an effect whose intent is committed.
-    Effect { intent: Uuid, epoch: i64, effect: Effect },
+    Effect {
+        intent: Uuid,
+        epoch: i64,
+        effect: Effect,
+    },
     Ask(Query),
 }
 
@@ -135,8 +139,14 @@ pub enum Reply {
     Ambiguous,
     /// `Some(true)`: applied; `Some(false)`: not; `None`: could not be read.
     ReadBack(Option<bool>),
-    Effect { intent: Uuid, done: Done },
-    Answer { query: Query, sight: Result<Sight, String> },
+    Effect {
+        intent: Uuid,
+        done: Done,
+    },
+    Answer {
+        query: Query,
+        sight: Result<Sight, String>,
+    },
 }
 
 /// An answer to a [`Query`].
@@ -187,7 +197,13 @@ pub struct Runner {
 
 impl Runner {
     /// Takes up a claimed recovery with its moves and the intents that a former owner left unresolved.
-    pub fn new(recovery: Recovery, vmoves: Vec<Vmove>, inherited: Vec<Intent>, seed: u64, now: Mono) -> Runner {
+    pub fn new(
+        recovery: Recovery,
+        vmoves: Vec<Vmove>,
+        inherited: Vec<Intent>,
+        seed: u64,
+        now: Mono,
+    ) -> Runner {
         let facts = Facts { claimed_at: now, inherited, segment_enabled: true, ..Facts::default() };
         Runner {
             recovery,
@@ -338,7 +354,12 @@ impl Runner {
         for (intent, effect) in change.acts {
             if late {
                 let text = "the database was slow: what was decided is too old to be done".to_owned();
-                self.facts.outcomes.push(Outcome { intent: intent.id, effect, done: Done::NotExecuted { text }, at: now });
+                self.facts.outcomes.push(Outcome {
+                    intent: intent.id,
+                    effect,
+                    done: Done::NotExecuted { text },
+                    at: now,
+                });
             } else {
                 self.facts.in_flight.insert(intent.id, effect.clone());
                 self.ready.push(Op::Effect { intent: intent.id, epoch: self.recovery.epoch, effect });
@@ -393,7 +414,8 @@ impl Runner {
                     facts.listed_before = Some(before.guests.iter().map(|guest| guest.id).collect());
                 }
                 // Records vanish with their deleted guest (NOVA.md): the new list replaces the old one.
-                facts.migrations = survey.migrations.iter().map(|record| (record.id, record.clone())).collect();
+                facts.migrations =
+                    survey.migrations.iter().map(|record| (record.id, record.clone())).collect();
                 facts.migrations_at = Some(survey.at);
                 facts.survey = Some(survey);
             }

@@ -82,7 +82,12 @@ impl HostSight {
         let keep = Duration::from_millis(policy.suspect_after_ms + policy.confirm_ms);
         Evidence {
             beats: self.beats.clone(),
-            witnesses: self.witnesses.values().filter(|witness| now.since(witness.at) <= keep).cloned().collect(),
+            witnesses: self
+                .witnesses
+                .values()
+                .filter(|witness| now.since(witness.at) <= keep)
+                .cloned()
+                .collect(),
             neighbours,
             power: self.power.clone(),
             user_land: self.user_land.clone(),
@@ -155,7 +160,13 @@ impl Rows {
                     known.row = row.clone();
                 }
                 None => {
-                    let fresh = Row { row: row.clone(), read_at: at, changed_at: None, changed_after: None, still_since: at };
+                    let fresh = Row {
+                        row: row.clone(),
+                        read_at: at,
+                        changed_at: None,
+                        changed_after: None,
+                        still_since: at,
+                    };
                     self.rows.insert(row.host.clone(), fresh);
                 }
             }
@@ -167,8 +178,10 @@ impl Rows {
     pub fn sight(&self, host: &str, policy: &Policy, now: Mono) -> Option<ServiceSight> {
         let row = self.rows.get(host)?;
         let window = row_window(policy);
-        let others: Vec<&Row> = self.rows.values().filter(|other| other.row.host != host && other.row.up).collect();
-        let moving = others.iter().filter(|other| other.changed_at.is_some_and(|at| now.since(at) <= window)).count();
+        let others: Vec<&Row> =
+            self.rows.values().filter(|other| other.row.host != host && other.row.up).collect();
+        let moving =
+            others.iter().filter(|other| other.changed_at.is_some_and(|at| now.since(at) <= window)).count();
         Some(ServiceSight {
             at: row.read_at,
             up: row.row.up,
@@ -216,7 +229,10 @@ mod tests {
         let seen = rows.sight("a", &policy, Mono(2_000)).expect("read");
         assert_eq!((seen.changed_at, seen.changed_after), (Some(Mono(2_000)), Some(Mono(1_000))));
         assert!(seen.others_moving, "b changed a second ago");
-        assert!(!rows.sight("a", &policy, Mono(60_000)).expect("read").others_moving, "b stands still too: Nova is blind");
+        assert!(
+            !rows.sight("a", &policy, Mono(60_000)).expect("read").others_moving,
+            "b stands still too: Nova is blind"
+        );
     }
 
     #[test]

@@ -143,7 +143,8 @@ impl<'a> Draft<'a> {
 
     /// All moves as this draft leaves them.
     pub fn all_moves(&self) -> impl Iterator<Item = &Vmove> {
-        let new = self.moves.iter().filter(|(id, _)| !self.view.vmoves.contains_key(id)).map(|(_, vmove)| vmove);
+        let new =
+            self.moves.iter().filter(|(id, _)| !self.view.vmoves.contains_key(id)).map(|(_, vmove)| vmove);
         self.view.vmoves.iter().map(|(id, vmove)| self.moves.get(id).unwrap_or(vmove)).chain(new)
     }
 
@@ -280,8 +281,12 @@ impl<'a> Draft<'a> {
         });
         let subject = match &recovery.subject {
             crate::recovery::Subject::Guest { instance, .. } => format!("guest/{instance}"),
-            crate::recovery::Subject::Process { name, .. } => format!("process/{}/{name}", recovery.host_name),
-            crate::recovery::Subject::Host { .. } | crate::recovery::Subject::Return { .. } => format!("host/{}", recovery.host_name),
+            crate::recovery::Subject::Process { name, .. } => {
+                format!("process/{}/{name}", recovery.host_name)
+            }
+            crate::recovery::Subject::Host { .. } | crate::recovery::Subject::Return { .. } => {
+                format!("host/{}", recovery.host_name)
+            }
         };
         let id = EventId(self.chance.uuid());
         self.events.push(Event { id, kind, recovery: Some(recovery.id), subject, data });

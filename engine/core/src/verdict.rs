@@ -154,7 +154,15 @@ struct Grounds {
 
 impl<'a> Case<'a> {
     fn new(evidence: &'a Evidence, policy: &'a Policy, now: Mono) -> Case<'a> {
-        Case { evidence, policy, now, reasons: Vec::new(), exhibits: Vec::new(), look_again: None, liar: false }
+        Case {
+            evidence,
+            policy,
+            now,
+            reasons: Vec::new(),
+            exhibits: Vec::new(),
+            look_again: None,
+            liar: false,
+        }
     }
 
     fn age(&self, at: Mono) -> Duration {
@@ -208,7 +216,8 @@ impl<'a> Case<'a> {
 
     fn failed(self, class: Class, grounds: Grounds) -> Judgement {
         if self.liar {
-            return self.cannot_tell("a BMC that does not contradict a sign of life: its Off would prove nothing");
+            return self
+                .cannot_tell("a BMC that does not contradict a sign of life: its Off would prove nothing");
         }
         let Grounds { by_report_only, by_silence, agreeing, needed } = grounds;
         Judgement {
@@ -258,7 +267,12 @@ impl<'a> Case<'a> {
     fn power_off(mut self, at: Mono) -> Judgement {
         let device = self.evidence.power.as_ref().map_or("BMC", |reading| reading.device.as_str());
         let age = self.age(at);
-        self.show(Class::E0, device, "power reads Off on the right machine, after the last sign of life", age);
+        self.show(
+            Class::E0,
+            device,
+            "power reads Off on the right machine, after the last sign of life",
+            age,
+        );
         self.look_at(at + Policy::ms(self.policy.power_fresh_ms + 1));
         self.failed(Class::E0, Grounds::default())
     }

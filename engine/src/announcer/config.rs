@@ -197,7 +197,8 @@ impl WebhookConfig {
                 .map_err(|what| format!("secret: {what}"))?;
         }
         let (preset, template) = self.body()?;
-        let networks: Vec<Network> = self.allow_networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let networks: Vec<Network> =
+            self.allow_networks.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         super::network::check_literal(&url, &networks)?;
         if !(1..=LONGEST_TIMEOUT_MS).contains(&self.timeout_ms) {
             return Err(format!("timeout_ms must be 1 to {LONGEST_TIMEOUT_MS}"));

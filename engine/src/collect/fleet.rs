@@ -101,13 +101,21 @@ impl Fleet {
     }
 
     /// Takes the stored rows: new hosts begin to be watched, gone ones are forgotten.
-    pub fn refresh(&mut self, hosts: Vec<Host>, policies: &BTreeMap<SegmentId, Policy>, default: &Policy, with_device: &BTreeSet<HostId>, now: Mono) {
+    pub fn refresh(
+        &mut self,
+        hosts: Vec<Host>,
+        policies: &BTreeMap<SegmentId, Policy>,
+        default: &Policy,
+        with_device: &BTreeSet<HostId>,
+        now: Mono,
+    ) {
         let living: BTreeSet<HostId> = hosts.iter().map(|host| host.id).collect();
         self.hosts.retain(|id, _| living.contains(id));
         for row in hosts {
             let policy = policies.get(&row.segment).unwrap_or(default).clone();
             let has_device = with_device.contains(&row.id);
-            let known = self.hosts.entry(row.id).or_insert_with(|| Known::new(row.clone(), policy.clone(), now));
+            let known =
+                self.hosts.entry(row.id).or_insert_with(|| Known::new(row.clone(), policy.clone(), now));
             known.sight.agent = known.sight.agent || row.ever_agent;
             known.sight.has_device = has_device;
             if row.version >= known.row.version {
@@ -120,13 +128,22 @@ impl Fleet {
     pub fn evidence(&self, host: HostId, now: Mono) -> Option<Evidence> {
         let known = self.hosts.get(&host)?;
         let neighbours = self.neighbours(host, now).count();
-        Some(known.sight.evidence(&self.rows, &known.row.name, u32::try_from(neighbours).unwrap_or(u32::MAX), &known.policy, now))
+        Some(known.sight.evidence(
+            &self.rows,
+            &known.row.name,
+            u32::try_from(neighbours).unwrap_or(u32::MAX),
+            &known.policy,
+            now,
+        ))
     }
 
     /// Living hosts with an agent that could speak about this one.
     fn neighbours(&self, host: HostId, now: Mono) -> impl Iterator<Item = &Known> {
         self.hosts.values().filter(move |known| {
-            known.row.id != host && known.sight.agent && !known.sight.is_silent(&known.policy, now) && known.row.admission == Admission::In
+            known.row.id != host
+                && known.sight.agent
+                && !known.sight.is_silent(&known.policy, now)
+                && known.row.admission == Admission::In
         })
     }
 
@@ -135,7 +152,9 @@ impl Fleet {
         let read_off = |known: &Known| {
             known.row.proof.is_some()
                 || known.sight.power.as_ref().is_some_and(|reading| {
-                    reading.identified && reading.power == Power::Off && now.since(reading.at).as_millis() as u64 <= known.policy.power_fresh_ms
+                    reading.identified
+                        && reading.power == Power::Off
+                        && now.since(reading.at).as_millis() as u64 <= known.policy.power_fresh_ms
                 })
         };
         let peer = |known: &Known| Peer {
@@ -165,12 +184,18 @@ impl Fleet {
     /// Notes who is silent and since when; the brakes count them.
     pub fn note_silence(&mut self, now: Mono) {
         for known in self.hosts.values_mut() {
-            let reported = !known.sight.agent && known.sight.reports.iter().any(|report| now.since(report.at).as_millis() as u64 <= known.policy.report_stale_ms);
-            let silent = known.sight.is_silent(&known.policy, now) || reported && known.row.admission == Admission::In;
+            let reported =
+                !known.sight.agent
+                    && known.sight.reports.iter().any(|report| {
+                        now.since(report.at).as_millis() as u64 <= known.policy.report_stale_ms
+                    });
+            let silent =
+                known.sight.is_silent(&known.policy, now) || reported && known.row.admission == Admission::In;
             if !silent {
                 known.silent_since = None;
             } else if known.silent_since.is_none() {
-                known.silent_since = Some(known.sight.beats.last_any().filter(|_| known.sight.agent).unwrap_or(now));
+                known.silent_since =
+                    Some(known.sight.beats.last_any().filter(|_| known.sight.agent).unwrap_or(now));
             }
         }
     }
@@ -199,13 +224,22 @@ impl Fleet {
 
     /// Names of hosts whose present boot is proved off.
     pub fn proved_off(&self) -> BTreeSet<String> {
-        self.hosts.values().filter(|known| known.row.proof.is_some()).map(|known| known.row.name.clone()).collect()
+        self.hosts
+            .values()
+            .filter(|known| known.row.proof.is_some())
+            .map(|known| known.row.name.clone())
+            .collect()
     }
 
     /// Hosts of a segment kept in reserve, in the order to use them.
     pub fn reserved(&self, segment: SegmentId) -> Vec<Host> {
-        let mut hosts: Vec<Host> =
-            self.hosts.values().map(|known| &known.row).filter(|row| row.segment == segment && row.reserved).cloned().collect();
+        let mut hosts: Vec<Host> = self
+            .hosts
+            .values()
+            .map(|known| &known.row)
+            .filter(|row| row.segment == segment && row.reserved)
+            .cloned()
+            .collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         hosts
     }
@@ -215,7 +249,13 @@ impl Fleet {
         self.fences.retain(|fence| now.0.saturating_sub(fence.at.0) < day);
         let Some(known) = self.hosts.get(&host) else { return };
         let read_on = known.sight.power.as_ref().is_some_and(|reading| reading.power == Power::On);
-        self.fences.push(Fenced { host, at: now, read_on, agent_evidence: known.sight.agent, in_flight: true });
+        self.fences.push(Fenced {
+            host,
+            at: now,
+            read_on,
+            agent_evidence: known.sight.agent,
+            in_flight: true,
+        });
     }
 
     pub fn fence_ended(&mut self, host: HostId) {

@@ -12,7 +12,9 @@ use halberd_core::host::Admission;
 use halberd_core::id::{BootId, HostId};
 use halberd_core::sight::Heard;
 use halberd_core::time::Mono;
-use halberd_types::beat::{self, Ack, AgentKey, Beat, HostState, LinkKey, MAX_LEN, MAX_PEERS, Peer, host_hash};
+use halberd_types::beat::{
+    self, Ack, AgentKey, Beat, HostState, LinkKey, MAX_LEN, MAX_PEERS, Peer, host_hash,
+};
 use rand::RngCore;
 use tokio::net::UdpSocket;
 use uuid::Uuid;
@@ -55,13 +57,15 @@ fn take(shared: &Shared, bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let now = clock::mono();
     let mut fleet = shared.fleet();
     let host = HostId(claim.host);
-    let Some(key) = fleet.hosts.get(&host).and_then(|known| known.key.as_ref()).map(|(_, key)| key.clone()) else {
+    let Some(key) = fleet.hosts.get(&host).and_then(|known| known.key.as_ref()).map(|(_, key)| key.clone())
+    else {
         return drop("unknown_host");
     };
     let Ok(beat) = Beat::open(bytes, &key) else { return drop("signature") };
     let network = network_of(beat.network);
     let boot = BootId(beat.boot);
-    let heard = fleet.hosts.get_mut(&host).and_then(|known| date(known, &beat, network, boot, shared.engine.0, now));
+    let heard =
+        fleet.hosts.get_mut(&host).and_then(|known| date(known, &beat, network, boot, shared.engine.0, now));
     let Some(heard) = heard else { return drop("replay") };
     metrics::counter!("halberd_beats_total").increment(1);
     if let Some(known) = fleet.hosts.get_mut(&host) {
@@ -87,7 +91,14 @@ fn network_of(network: beat::Network) -> Network {
 }
 
 /// Dates a beat by its send time, or `None` for one that is not newer than what was taken.
-fn date(known: &mut Known, beat: &Beat, network: Network, boot: BootId, engine: Uuid, now: Mono) -> Option<Heard> {
+fn date(
+    known: &mut Known,
+    beat: &Beat,
+    network: Network,
+    boot: BootId,
+    engine: Uuid,
+    now: Mono,
+) -> Option<Heard> {
     let last = known.counters.get(&(boot, network)).copied();
     if last.is_some_and(|last| beat.counter <= last) {
         return None;
@@ -104,7 +115,10 @@ fn date(known: &mut Known, beat: &Beat, network: Network, boot: BootId, engine: 
     let sent = Mono(u64::try_from(theirs + offset).unwrap_or(now.0)).min(now);
     let echoed = beat.echo.is_some_and(|echo| {
         echo.engine == engine
-            && known.nonces.iter().any(|(nonce, given)| *nonce == echo.nonce && now.since(*given) <= NONCE_KEEPS)
+            && known
+                .nonces
+                .iter()
+                .any(|(nonce, given)| *nonce == echo.nonce && now.since(*given) <= NONCE_KEEPS)
     });
     Some(Heard {
         network,
@@ -136,7 +150,11 @@ fn note_witness(fleet: &mut Fleet, witness: HostId, beat: &Beat, now: Mono) {
     for (hash, age, storage_only) in by_host {
         let heard = age.map(|ms| Duration::from_millis(ms.into()));
         let statement = Witness { name: name.clone(), domain: domain.clone(), at: now, heard, storage_only };
-        if let Some(about) = fleet.hosts.values_mut().find(|known| host_hash(known.row.id.0) == hash && known.row.id != witness) {
+        if let Some(about) = fleet
+            .hosts
+            .values_mut()
+            .find(|known| host_hash(known.row.id.0) == hash && known.row.id != witness)
+        {
             about.sight.witness(statement);
         }
     }
@@ -152,7 +170,9 @@ fn answer(fleet: &mut Fleet, host: HostId, key: &AgentKey, beat: &Beat, engine: 
     let mut fetch_orders = false;
     if let Some(known) = fleet.hosts.get_mut(&host) {
         known.nonces.push_back((nonce, now));
-        while known.nonces.len() > NONCES || known.nonces.front().is_some_and(|(_, at)| now.since(*at) > NONCE_KEEPS) {
+        while known.nonces.len() > NONCES
+            || known.nonces.front().is_some_and(|(_, at)| now.since(*at) > NONCE_KEEPS)
+        {
             known.nonces.pop_front();
         }
         state = match known.row.admission {
@@ -163,18 +183,32 @@ fn answer(fleet: &mut Fleet, host: HostId, key: &AgentKey, beat: &Beat, engine: 
         };
         fetch_orders = known.fetch_orders;
     }
-    Ack { engine, host: beat.host, boot: beat.boot, counter: beat.counter, network: beat.network, nonce, fetch_orders, state, peers }
+    Ack {
+        engine,
+        host: beat.host,
+        boot: beat.boot,
+        counter: beat.counter,
+        network: beat.network,
+        nonce,
+        fetch_orders,
+        state,
+        peers,
+    }
 }
 
 /// The two hosts before and the two after this one, in the order of their ids: who watches whom is mutual, since the two share
 /// a link. A silent one stays: its neighbours' silence about it is what counts.
 fn ring(fleet: &Fleet, host: HostId, key: &AgentKey, network: Network) -> Vec<Peer> {
-    let ids: Vec<HostId> = fleet.hosts.values().filter(|known| known.key.is_some()).map(|known| known.row.id).collect();
+    let ids: Vec<HostId> =
+        fleet.hosts.values().filter(|known| known.key.is_some()).map(|known| known.row.id).collect();
     let Some(place) = ids.iter().position(|id| *id == host) else { return Vec::new() };
-    let around = [1, ids.len() - 1, 2, ids.len().saturating_sub(2)].map(|step| ids[(place + step) % ids.len()]);
+    let around =
+        [1, ids.len() - 1, 2, ids.len().saturating_sub(2)].map(|step| ids[(place + step) % ids.len()]);
     let mut peers: Vec<Peer> = Vec::new();
     for known in around.iter().filter_map(|id| fleet.hosts.get(id)).filter(|known| known.row.id != host) {
-        let (Some(address), Some((_, theirs))) = (known.addresses.get(&network), known.key.as_ref()) else { continue };
+        let (Some(address), Some((_, theirs))) = (known.addresses.get(&network), known.key.as_ref()) else {
+            continue;
+        };
         let neighbour = host_hash(known.row.id.0);
         if peers.len() < MAX_PEERS && peers.iter().all(|peer| peer.neighbour != neighbour) {
             let link = LinkKey::between((host.0, key), (known.row.id.0, theirs));

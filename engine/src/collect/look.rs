@@ -44,8 +44,11 @@ pub fn look(fleet: &mut Fleet, now: Mono) -> (Vec<Todo>, bool) {
     let ids: Vec<HostId> = fleet.hosts.keys().copied().collect();
     for id in ids {
         // Most hosts, most of the time: judged alive before, and every path beats.
-        let well = |known: &Known| known.said == Some(Verdict::Alive) && known.sight.is_well(&known.policy, now);
-        if fleet.hosts.get(&id).is_some_and(|known| well(known) && known.row.ever_agent && known.row.boot == known.sight.beats.boot) {
+        let well =
+            |known: &Known| known.said == Some(Verdict::Alive) && known.sight.is_well(&known.policy, now);
+        if fleet.hosts.get(&id).is_some_and(|known| {
+            well(known) && known.row.ever_agent && known.row.boot == known.sight.beats.boot
+        }) {
             continue;
         }
         let Some(known) = fleet.hosts.get_mut(&id) else { continue };
@@ -55,7 +58,10 @@ pub fn look(fleet: &mut Fleet, now: Mono) -> (Vec<Todo>, bool) {
             suspects = suspects || suspect;
             start_probes(known, now, &mut todos);
         }
-        if !known.sight.agent || known.row.admission != Admission::In || known.judge_again.is_some_and(|at| now < at) {
+        if !known.sight.agent
+            || known.row.admission != Admission::In
+            || known.judge_again.is_some_and(|at| now < at)
+        {
             continue;
         }
         let Some(evidence) = fleet.evidence(id, now) else { continue };
@@ -81,7 +87,12 @@ fn new_boot(known: &Known, todos: &mut Vec<Todo>) {
     let Some(boot) = known.sight.beats.boot else { return };
     let unknown = known.row.boot != Some(boot) && !known.row.retired_boots.contains(&boot);
     if unknown && known.row.admission != Admission::Out || !known.row.ever_agent {
-        todos.push(Todo::Boot(known.row.id, known.row.version, known.row.boot_number + u32::from(unknown), boot));
+        todos.push(Todo::Boot(
+            known.row.id,
+            known.row.version,
+            known.row.boot_number + u32::from(unknown),
+            boot,
+        ));
     }
 }
 

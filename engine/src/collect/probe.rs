@@ -32,7 +32,8 @@ pub async fn power(shared: Arc<Shared>, host: HostId) {
 /// Asks the host's user land for an answer on every address its beats came from.
 pub async fn user_land(shared: Arc<Shared>, host: HostId, addresses: Vec<SocketAddr>) {
     let ports = &shared.config.probe_ports;
-    let targets = addresses.iter().flat_map(|address| ports.iter().map(|port| SocketAddr::new(address.ip(), *port)));
+    let targets =
+        addresses.iter().flat_map(|address| ports.iter().map(|port| SocketAddr::new(address.ip(), *port)));
     let at = clock::mono();
     let answers = futures_util::future::join_all(targets.map(greets)).await;
     let answered = answers.into_iter().any(|answer| answer);

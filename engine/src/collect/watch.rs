@@ -12,7 +12,9 @@ use halberd_core::policy::Policy;
 use halberd_core::time::Mono;
 use halberd_core::verdict::{Judgement, Verdict};
 use halberd_store::sightings::{self, SightingRow};
-use halberd_store::{agent_keys, events, fence_devices, hosts, list::Page, orders, segments, settings, write};
+use halberd_store::{
+    agent_keys, events, fence_devices, hosts, list::Page, orders, segments, settings, write,
+};
 use halberd_types::beat::AgentKey;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -42,7 +44,10 @@ pub async fn run(shared: Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         let now = clock::mono();
         if let Some(gap) = pulse.tick(now) {
-            tracing::warn!(gap_ms = gap.as_millis() as u64, "this engine stood still; silence counts from now");
+            tracing::warn!(
+                gap_ms = gap.as_millis() as u64,
+                "this engine stood still; silence counts from now"
+            );
             shared.fleet().deaf_until(now);
         }
         if refreshed.is_none_or(|at| now.since(at) >= REFRESH) {
@@ -94,10 +99,13 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
             Ok(policy) => {
                 policies.insert(segment, policy);
             }
-            Err(error) => tracing::error!(%segment, %error, "the segment's policy cannot be read; the configured one is used"),
+            Err(error) => {
+                tracing::error!(%segment, %error, "the segment's policy cannot be read; the configured one is used")
+            }
         }
     }
-    let with_device: BTreeSet<HostId> = fence_devices::list(&shared.db).await?.into_iter().map(|row| row.host).collect();
+    let with_device: BTreeSet<HostId> =
+        fence_devices::list(&shared.db).await?.into_iter().map(|row| row.host).collect();
     let all = Page { limit: u32::MAX, ..Page::default() };
     let stored_segments = segments::list(&shared.db, &segments::SegmentFilter::default(), &all).await?;
     let ordered: BTreeSet<HostId> = orders::hosts_pending(&shared.db).await?.into_iter().collect();
@@ -115,7 +123,10 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
             known.key = None;
         }
         versions.iter().any(|(host, version)| {
-            fleet.hosts.get(host).is_some_and(|known| known.key.as_ref().is_none_or(|(have, _)| have != version))
+            fleet
+                .hosts
+                .get(host)
+                .is_some_and(|known| known.key.as_ref().is_none_or(|(have, _)| have != version))
         })
     };
     if stale {
@@ -136,7 +147,9 @@ async fn look(shared: &Arc<Shared>) -> bool {
     for todo in todos {
         match todo {
             Todo::Power(host) => drop(tokio::spawn(probe::power(shared.clone(), host))),
-            Todo::UserLand(host, addresses) => drop(tokio::spawn(probe::user_land(shared.clone(), host, addresses))),
+            Todo::UserLand(host, addresses) => {
+                drop(tokio::spawn(probe::user_land(shared.clone(), host, addresses)))
+            }
             Todo::Open(host, judgement) => intake::open_by_verdict(shared, host, &judgement).await,
             Todo::Say(host, verdict, judgement) => say(shared, host, verdict, &judgement).await,
             Todo::Boot(host, version, number, boot) => note_boot(shared, host, version, number, boot).await,
@@ -147,7 +160,12 @@ async fn look(shared: &Arc<Shared>) -> bool {
 
 /// A transition: stored, and told when it is one people care about.
 async fn say(shared: &Shared, host: HostId, verdict: Verdict, judgement: &Judgement) {
-    let Some((name, boot, was_lost)) = shared.fleet().hosts.get(&host).map(|known| (known.row.name.clone(), known.sight.beats.boot, known.said.is_some())) else {
+    let Some((name, boot, was_lost)) = shared
+        .fleet()
+        .hosts
+        .get(&host)
+        .map(|known| (known.row.name.clone(), known.sight.beats.boot, known.said.is_some()))
+    else {
         return;
     };
     let state = verdict.to_string();
@@ -166,7 +184,11 @@ async fn say(shared: &Shared, host: HostId, verdict: Verdict, judgement: &Judgem
         subject: format!("host/{name}"),
         data: json!({"host": name, "text": text}),
     });
-    let entry = Entry::new("host_sighted", format!("{name} is {state}: {text}"), json!({"exhibits": judgement.exhibits}));
+    let entry = Entry::new(
+        "host_sighted",
+        format!("{name} is {state}: {text}"),
+        json!({"exhibits": judgement.exhibits}),
+    );
     let chain = halberd_store::audit::engine_chain(shared.engine);
     let stored = write(&shared.db, async |tx| {
         sightings::record(tx, &row).await?;
@@ -175,7 +197,8 @@ async fn say(shared: &Shared, host: HostId, verdict: Verdict, judgement: &Judgem
             events::publish(tx, std::slice::from_ref(event), 0, &shared.webhooks, now).await?;
         }
         Ok(())
-    }).await;
+    })
+    .await;
     if let Err(error) = stored {
         tracing::warn!(host = name, %error, "a sighting could not be stored");
     }
@@ -184,7 +207,8 @@ async fn say(shared: &Shared, host: HostId, verdict: Verdict, judgement: &Judgem
 async fn note_boot(shared: &Shared, host: HostId, version: i64, number: u32, boot: BootId) {
     let stored = write(&shared.db, async |tx| {
         hosts::set_boot(tx, host, version, number, Some(boot), true, clock::stamp()).await
-    }).await;
+    })
+    .await;
     match stored {
         Ok(_) => {
             if let Ok(row) = hosts::get(&shared.db, host).await

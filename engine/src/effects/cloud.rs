@@ -8,7 +8,10 @@ use halberd_core::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
 use halberd_core::id::InstanceId;
 use halberd_core::instance::Guest;
 use halberd_core::runner::Sight;
-use halberd_openstack::{Accepted, Error, MigrationFilter, Nova, OpenStack, Server, Service, ServiceChange, ServiceState, ServiceStatus};
+use halberd_openstack::{
+    Accepted, Error, MigrationFilter, Nova, OpenStack, Server, Service, ServiceChange, ServiceState,
+    ServiceStatus,
+};
 use uuid::Uuid;
 
 use crate::clock;
@@ -36,9 +39,20 @@ impl NovaCloud {
         }
     }
 
-    async fn prepare(&self, nova: &Nova, reserved: &str, dead: &str, aggregates: bool) -> Result<String, Error> {
+    async fn prepare(
+        &self,
+        nova: &Nova,
+        reserved: &str,
+        dead: &str,
+        aggregates: bool,
+    ) -> Result<String, Error> {
         if aggregates {
-            for aggregate in nova.aggregates().await?.iter().filter(|aggregate| aggregate.hosts.iter().any(|host| host == dead)) {
+            for aggregate in nova
+                .aggregates()
+                .await?
+                .iter()
+                .filter(|aggregate| aggregate.hosts.iter().any(|host| host == dead))
+            {
                 if !aggregate.hosts.iter().any(|host| host == reserved) {
                     nova.add_host(aggregate.id, reserved).await?;
                 }
@@ -50,16 +64,24 @@ impl NovaCloud {
     async fn call(&self, nova: &Nova, effect: &Effect) -> Result<String, Error> {
         let id = |instance: &InstanceId| instance.to_string();
         match effect {
-            Effect::MarkDown { host, reason } => self.change_service(nova, host, ServiceChange::take_out(reason)).await,
-            Effect::Disable { host, reason } => self.change_service(nova, host, ServiceChange::disable(reason)).await,
+            Effect::MarkDown { host, reason } => {
+                self.change_service(nova, host, ServiceChange::take_out(reason)).await
+            }
+            Effect::Disable { host, reason } => {
+                self.change_service(nova, host, ServiceChange::disable(reason)).await
+            }
             Effect::Enable { host } => self.change_service(nova, host, ServiceChange::enable()).await,
             Effect::ForceUp { host } => self.change_service(nova, host, ServiceChange::unforce()).await,
-            Effect::PrepareReserved { reserved, dead, aggregates } => self.prepare(nova, reserved, dead, *aggregates).await,
+            Effect::PrepareReserved { reserved, dead, aggregates } => {
+                self.prepare(nova, reserved, dead, *aggregates).await
+            }
             Effect::Lock { instance, reason } => nova.lock(&id(instance), Some(reason)).await.map(request),
             Effect::Unlock { instance } => nova.unlock(&id(instance)).await.map(request),
             Effect::ResetToError { instance } => nova.reset_state(&id(instance), false).await.map(request),
             Effect::ResetToActive { instance } => nova.reset_state(&id(instance), true).await.map(request),
-            Effect::Evacuate { instance, to } => nova.evacuate(&id(instance), to.as_deref()).await.map(request),
+            Effect::Evacuate { instance, to } => {
+                nova.evacuate(&id(instance), to.as_deref()).await.map(request)
+            }
             Effect::Stop { instance } => nova.stop(&id(instance)).await.map(request),
             Effect::Start { instance } => nova.start(&id(instance)).await.map(request),
             Effect::PowerOff { .. } | Effect::RevokeSessions { .. } => {
@@ -73,7 +95,8 @@ impl NovaCloud {
         let nova = &self.nova;
         let before = self.rows().await?;
         let of_host = MigrationFilter::of_host(host);
-        let (accepted, starting) = (MigrationFilter::evacuations_in("accepted"), MigrationFilter::evacuations_in("pre-migrating"));
+        let (accepted, starting) =
+            (MigrationFilter::evacuations_in("accepted"), MigrationFilter::evacuations_in("pre-migrating"));
         let (mut records, accepted, starting, servers) = tokio::try_join!(
             nova.migrations(&of_host),
             nova.migrations(&accepted),
@@ -86,7 +109,13 @@ impl NovaCloud {
         records.extend(starting);
         let complete = whole(&before) && whole(&after) && servers.iter().all(Server::is_whole);
         let guests = servers.iter().filter_map(|server| self.guest(server)).collect();
-        Ok(Survey { at, complete, guests, migrations: records.iter().filter_map(record).collect(), services: after })
+        Ok(Survey {
+            at,
+            complete,
+            guests,
+            migrations: records.iter().filter_map(record).collect(),
+            services: after,
+        })
     }
 
     async fn rows(&self) -> Result<Vec<ServiceRow>, Error> {
@@ -106,7 +135,9 @@ impl NovaCloud {
     /// The words of the newest evacuate action, if it ended in error.
     async fn failed_action(&self, instance: InstanceId) -> Result<Option<String>, Error> {
         let actions = self.nova.instance_actions(&instance.to_string()).await?;
-        let Some(evacuate) = actions.iter().find(|action| action.action == "evacuate") else { return Ok(None) };
+        let Some(evacuate) = actions.iter().find(|action| action.action == "evacuate") else {
+            return Ok(None);
+        };
         let action = self.nova.instance_action(&instance.to_string(), &evacuate.request_id).await?;
         Ok(action.events.iter().find(|event| event.failed()).map(|event| {
             let details = event.details.clone().unwrap_or_default();
@@ -173,11 +204,16 @@ impl Cloud for NovaCloud {
             Query::Survey { host } => self.survey(host).await.map(Sight::Survey),
             Query::Progress { host } => {
                 let filter = MigrationFilter::evacuations_from(host);
-                self.nova.migrations(&filter).await.map(|records| Sight::Progress(records.iter().filter_map(record).collect()))
+                self.nova
+                    .migrations(&filter)
+                    .await
+                    .map(|records| Sight::Progress(records.iter().filter_map(record).collect()))
             }
             Query::Destination { host } => {
                 let servers = self.nova.servers(host).await;
-                servers.map(|servers| Sight::Destination(servers.iter().filter_map(|server| self.guest(server)).collect()))
+                servers.map(|servers| {
+                    Sight::Destination(servers.iter().filter_map(|server| self.guest(server)).collect())
+                })
             }
             Query::Guest { instance } => match self.nova.server(&instance.to_string()).await {
                 Ok(server) => Ok(Sight::Guest(self.guest(&server))),

@@ -41,8 +41,14 @@ impl Devices {
         let say = |error: halberd_store::Error| error.to_string();
         let row = hosts::get(&self.db, host).await.map_err(say)?.value;
         let opened = fence_devices::open(&self.db, &self.sealer, host).await.map_err(say)?;
-        let opened = opened.ok_or_else(|| format!("{} has no fence device; set one with PUT /halberd/v1/hosts/{host}/fence-devices", row.name))?;
-        let devices = FenceDevices::parse(opened.levels.expose_secret()).map_err(|error| error.to_string())?;
+        let opened = opened.ok_or_else(|| {
+            format!(
+                "{} has no fence device; set one with PUT /halberd/v1/hosts/{host}/fence-devices",
+                row.name
+            )
+        })?;
+        let devices =
+            FenceDevices::parse(opened.levels.expose_secret()).map_err(|error| error.to_string())?;
         let expected = fencing::Expected { serial: row.serial, uuid: row.machine };
         Ok(Target { host: row.name, levels: devices.levels, expected })
     }
@@ -51,19 +57,29 @@ impl Devices {
     async fn keep_identity(&self, host: HostId, target: &Target, identity: Option<&fencing::Identity>) {
         let expected = &target.expected;
         let is_news = |identity: &fencing::Identity| {
-            expected.uuid.is_none() && identity.uuid.is_some() || expected.serial.is_none() && identity.serial.is_some()
+            expected.uuid.is_none() && identity.uuid.is_some()
+                || expected.serial.is_none() && identity.serial.is_some()
         };
         let contradicts = |identity: &&fencing::Identity| expected.compare(identity) == Some(false);
-        let Some(identity) = identity.filter(|identity| is_news(identity) && identity.names_a_machine() && !contradicts(identity)) else { return };
+        let Some(identity) = identity
+            .filter(|identity| is_news(identity) && identity.names_a_machine() && !contradicts(identity))
+        else {
+            return;
+        };
         let text = identity.to_string();
         let new = self.seen.lock().map(|mut seen| seen.insert(host, text.clone()).is_none()).unwrap_or(false);
         if !new {
             return;
         }
         let (serial, uuid) = (identity.serial.clone(), identity.uuid);
-        let kept = write(&self.db, async |tx| hosts::keep_identity(tx, host, serial.as_deref(), uuid).await).await;
+        let kept =
+            write(&self.db, async |tx| hosts::keep_identity(tx, host, serial.as_deref(), uuid).await).await;
         match kept {
-            Ok(()) => tracing::warn!(host = target.host, identity = text, "not all of it was on file: the identity first seen is kept; compare it with the machine's label"),
+            Ok(()) => tracing::warn!(
+                host = target.host,
+                identity = text,
+                "not all of it was on file: the identity first seen is kept; compare it with the machine's label"
+            ),
             Err(error) => tracing::warn!(host = target.host, %error, "the BMC's identity could not be kept"),
         }
     }
@@ -87,10 +103,17 @@ struct Right<'a> {
 #[async_trait]
 impl Gate for Right<'_> {
     /// A device that cannot name the machine, with nothing to compare it with, gets no order (DESIGN 7).
-    async fn accepts(&self, device: &str, _: Option<&fencing::Identity>, matches: Option<bool>) -> Result<(), String> {
+    async fn accepts(
+        &self,
+        device: &str,
+        _: Option<&fencing::Identity>,
+        matches: Option<bool>,
+    ) -> Result<(), String> {
         match matches {
             Some(true) => Ok(()),
-            _ => Err(format!("{device} does not show which machine it switches, or neither serial nor UUID is on file for this host")),
+            _ => Err(format!(
+                "{device} does not show which machine it switches, or neither serial nor UUID is on file for this host"
+            )),
         }
     }
 
@@ -104,10 +127,14 @@ impl Gate for Right<'_> {
                 recovery: Some(self.order.recovery),
                 at: clock::stamp(),
             };
-            let recorded = write(&self.devices.db, async |tx| sessions::add(tx, &self.devices.sealer, &session).await).await;
+            let recorded =
+                write(&self.devices.db, async |tx| sessions::add(tx, &self.devices.sealer, &session).await)
+                    .await;
             recorded.map_err(|error| format!("the BMC session could not be recorded: {error}"))?;
         }
-        let now = recoveries::get(&self.devices.db, self.order.recovery).await.map_err(|error| format!("the right to act could not be checked: {error}"))?;
+        let now = recoveries::get(&self.devices.db, self.order.recovery)
+            .await
+            .map_err(|error| format!("the right to act could not be checked: {error}"))?;
         if now.owner == Some(self.order.engine) && now.epoch == self.order.epoch {
             Ok(())
         } else {
@@ -136,7 +163,11 @@ fn attempt(seen: fencing::Attempt) -> DeviceAttempt {
         readings: seen
             .readings
             .iter()
-            .map(|reading| Reading { power: word(&reading.state), at_ms: ms(reading.at), after_order: reading.after_order })
+            .map(|reading| Reading {
+                power: word(&reading.state),
+                at_ms: ms(reading.at),
+                after_order: reading.after_order,
+            })
             .collect(),
         error: seen.error,
         took_ms: ms(seen.took),
@@ -161,10 +192,17 @@ impl Power for Devices {
         for sight in sights {
             self.keep_identity(host, &target, sight.identity.as_ref()).await;
             match sight.state {
-                Ok(_) if sight.identity_matches == Some(false) => why.push(format!("{}: another machine answers", sight.device)),
+                Ok(_) if sight.identity_matches == Some(false) => {
+                    why.push(format!("{}: another machine answers", sight.device))
+                }
                 Ok(state) => {
                     let identified = sight.identity_matches == Some(true);
-                    return Ok(PowerReading { at: at + sight.at, power: word(&state), identified, device: sight.device });
+                    return Ok(PowerReading {
+                        at: at + sight.at,
+                        power: word(&state),
+                        identified,
+                        device: sight.device,
+                    });
                 }
                 Err(error) => why.push(format!("{}: {error}", sight.device)),
             }
@@ -180,7 +218,9 @@ impl Power for Devices {
         }
         let target = self.target(host).await?;
         for session in &recorded {
-            fencing::revoke(&target, session.token.expose_secret(), &self.limits).await.map_err(|error| error.to_string())?;
+            fencing::revoke(&target, session.token.expose_secret(), &self.limits)
+                .await
+                .map_err(|error| error.to_string())?;
             write(&self.db, async |tx| sessions::remove(tx, session.id).await).await.map_err(say)?;
         }
         Ok(recorded.len())
@@ -217,7 +257,9 @@ impl Power for Devices {
             };
             *position += 1;
             findings.push(format!("{}: {text}", check.device));
-            write(&self.db, async |tx| fence_devices::record_check(tx, &row).await.map(|_| ())).await.map_err(|error| error.to_string())?;
+            write(&self.db, async |tx| fence_devices::record_check(tx, &row).await.map(|_| ()))
+                .await
+                .map_err(|error| error.to_string())?;
         }
         Ok(findings)
     }

@@ -20,7 +20,8 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
     let id = owned.recovery.id;
     let epoch = owned.recovery.epoch;
     note_report_again(&shared, &owned);
-    let seed = u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk::<8>().expect("a uuid has sixteen bytes"));
+    let seed =
+        u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk::<8>().expect("a uuid has sixteen bytes"));
     let mut runner = Runner::new(owned.recovery, owned.vmoves, owned.inherited, seed, clock::mono());
     let (replies, mut inbox) = unbounded_channel();
     loop {
@@ -56,7 +57,10 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
         tracing::info!(recovery = %id, state = %runner.recovery().word(), reason = runner.recovery().reason, "recovery closed");
         shared.nudge.notify_waiters();
     } else {
-        let given = write(&shared.db, async |tx| recoveries::release(tx, id, epoch, shared.engine, clock::stamp()).await).await;
+        let given = write(&shared.db, async |tx| {
+            recoveries::release(tx, id, epoch, shared.engine, clock::stamp()).await
+        })
+        .await;
         tracing::info!(recovery = %id, given = given.unwrap_or(false), "recovery given back");
     }
     id
@@ -101,7 +105,10 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     let segment = runner.recovery().segment;
     let facts = &mut runner.facts;
     if let Some(evidence) = fleet.evidence(host, now) {
-        let newer = evidence.power.as_ref().filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at));
+        let newer = evidence
+            .power
+            .as_ref()
+            .filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at));
         if let Some(reading) = newer {
             facts.power = Some(reading.clone());
         }
@@ -134,7 +141,9 @@ fn start(shared: &Arc<Shared>, runner: &Runner, op: Op, replies: &UnboundedSende
     tokio::spawn(async move {
         let reply = match op {
             Op::Commit(content) => save(&shared, &content).await,
-            Op::ReadBack(nonce) => Reply::ReadBack(commit::was_applied(&shared.db, recovery, nonce).await.ok()),
+            Op::ReadBack(nonce) => {
+                Reply::ReadBack(commit::was_applied(&shared.db, recovery, nonce).await.ok())
+            }
             Op::Effect { intent, epoch, effect } => {
                 let order = Order { recovery, engine: shared.engine, epoch };
                 Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect).await }
@@ -208,7 +217,11 @@ async fn perform(shared: &Shared, host_name: &str, intent: Uuid, order: Order, e
             let Some(cloud) = &shared.cloud else {
                 return Done::NotExecuted { text: "no [openstack] section is configured".into() };
             };
-            if let Effect::MarkDown { host, .. } | Effect::Disable { host, .. } | Effect::Enable { host } | Effect::ForceUp { host } = effect {
+            if let Effect::MarkDown { host, .. }
+            | Effect::Disable { host, .. }
+            | Effect::Enable { host }
+            | Effect::ForceUp { host } = effect
+            {
                 shared.fleet().rows.touch(host);
             }
             let done = cloud.perform(effect, intent).await;

@@ -29,16 +29,21 @@ pub enum NameTaken {
 /// # Errors
 /// [`NameTaken::Alive`] when the namesake's counter moves (F68).
 pub async fn register(shared: &Shared) -> Result<(), NameTaken> {
-    let detail = json!({"version": env!("CARGO_PKG_VERSION"), "heartbeat_listen": shared.config.heartbeat_listen});
+    let detail =
+        json!({"version": env!("CARGO_PKG_VERSION"), "heartbeat_listen": shared.config.heartbeat_listen});
     let lease = Policy::ms(shared.policy.lease_ms);
     let mut seen: Option<Observed> = None;
     loop {
         let sent = clock::mono();
-        let lapsed = seen.as_ref().filter(|seen| seen.lapsed(lease)).and_then(|seen| Some((seen.owner?, seen.counter)));
+        let lapsed = seen
+            .as_ref()
+            .filter(|seen| seen.lapsed(lease))
+            .and_then(|seen| Some((seen.owner?, seen.counter)));
         let alone = shared.db.holds_exclusive_lock();
         let registered = write(&shared.db, async |tx| {
             engines::register(tx, &shared.name, shared.engine, lapsed, alone, &detail, clock::stamp()).await
-        }).await?;
+        })
+        .await?;
         match registered {
             Registered::Done { former } => {
                 if let Some(former) = former {
@@ -48,14 +53,19 @@ pub async fn register(shared: &Shared) -> Result<(), NameTaken> {
                 return Ok(());
             }
             Registered::Taken(row) => {
-                let moved = seen.as_ref().is_some_and(|seen| seen.owner == Some(row.id) && seen.counter != row.counter);
+                let moved = seen
+                    .as_ref()
+                    .is_some_and(|seen| seen.owner == Some(row.id) && seen.counter != row.counter);
                 if moved {
                     return Err(NameTaken::Alive { name: shared.name.clone() });
                 }
                 match &mut seen {
                     Some(seen) => drop(seen.observe(Some(row.id), 0, row.counter, clock::mono())),
                     None => {
-                        tracing::info!(name = shared.name, "an engine of this name was here; waiting one lease to see whether it lives");
+                        tracing::info!(
+                            name = shared.name,
+                            "an engine of this name was here; waiting one lease to see whether it lives"
+                        );
                         seen = Some(Observed::new(Some(row.id), 0, row.counter, clock::mono()));
                     }
                 }
@@ -71,7 +81,8 @@ pub async fn run(shared: Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         if shared.renew_due(clock::mono()) {
             let sent = clock::mono();
-            match write(&shared.db, async |tx| engines::renew(tx, shared.engine, clock::stamp()).await).await {
+            match write(&shared.db, async |tx| engines::renew(tx, shared.engine, clock::stamp()).await).await
+            {
                 Ok(Some(_)) => {
                     counter += 1;
                     shared.set_hold(|hold| match hold {
@@ -80,11 +91,16 @@ pub async fn run(shared: Arc<Shared>) {
                     });
                 }
                 Ok(None) => {
-                    tracing::error!(name = shared.name, "another engine has taken this engine's name; it stops acting");
+                    tracing::error!(
+                        name = shared.name,
+                        "another engine has taken this engine's name; it stops acting"
+                    );
                     shared.set_hold(|hold| *hold = None);
                     shared.stop.cancel();
                 }
-                Err(error) => tracing::warn!(%error, "the lease could not be renewed; without it nothing is done"),
+                Err(error) => {
+                    tracing::warn!(%error, "the lease could not be renewed; without it nothing is done")
+                }
             }
         }
         tokio::select! {

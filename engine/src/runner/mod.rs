@@ -124,10 +124,12 @@ async fn claim(shared: &Shared, holder: &Holder) -> halberd_store::Result<Option
     let now = clock::stamp();
     let taken = write(&shared.db, async |tx| {
         recoveries::claim(tx, holder.id, holder.epoch, holder.owner, shared.engine, now).await
-    }).await?;
+    })
+    .await?;
     let Some(recovery) = taken else { return Ok(None) };
     let vmoves = vmoves::of_recovery(&shared.db, recovery.id).await?;
-    let inherited = intents::open_of_recovery(&shared.db, recovery.id).await?.into_iter().map(|row| row.intent).collect();
+    let inherited =
+        intents::open_of_recovery(&shared.db, recovery.id).await?.into_iter().map(|row| row.intent).collect();
     tracing::info!(recovery = %recovery.id, host = recovery.host_name, epoch = recovery.epoch, former = ?holder.owner, "recovery claimed");
     Ok(Some(Owned { recovery, vmoves, inherited, fresh: holder.owner.is_none() && holder.epoch == 0 }))
 }

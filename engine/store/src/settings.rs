@@ -38,7 +38,8 @@ pub async fn identity(db: &Db, now: Stamp) -> Result<Uuid> {
         let id = Uuid::new_v4();
         insert(tx, IDENTITY, &id.to_string(), now).await?;
         Ok(id)
-    }).await
+    })
+    .await
 }
 
 /// The disarm row, while one stands.

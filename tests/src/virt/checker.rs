@@ -33,11 +33,16 @@ pub fn safety(sim: &Sim) -> Findings {
     // Each guest needs a few commits, each recovery some more; ten times that is a loop that would wear a database out.
     let enough = 400 * (sim.store.recoveries.len() as u64 + 1) + 60 * sim.store.vmoves.len() as u64;
     if sim.commits > enough {
-        found.push(format!("a hot loop: {} commits for {} recoveries", sim.commits, sim.store.recoveries.len()));
+        found.push(format!(
+            "a hot loop: {} commits for {} recoveries",
+            sim.commits,
+            sim.store.recoveries.len()
+        ));
     }
     for (row, _) in sim.store.recoveries.values() {
         let tickets = sim.store.events.iter().filter(|(_, event)| {
-            event.recovery == Some(row.id) && event.kind == halberd_core::event::EventKind::RecoveryNeedsOperator
+            event.recovery == Some(row.id)
+                && event.kind == halberd_core::event::EventKind::RecoveryNeedsOperator
         });
         let tickets = tickets.count();
         if tickets > 25 {
@@ -49,7 +54,11 @@ pub fn safety(sim: &Sim) -> Findings {
     for (row, _) in open {
         *keys.entry(row.subject.open_key()).or_default() += 1;
     }
-    found.extend(keys.into_iter().filter(|(_, count)| *count > 1).map(|(key, count)| format!("I4: {count} recoveries are open for {key}")));
+    found.extend(
+        keys.into_iter()
+            .filter(|(_, count)| *count > 1)
+            .map(|(key, count)| format!("I4: {count} recoveries are open for {key}")),
+    );
     found
 }
 
@@ -66,10 +75,16 @@ fn evacuations(sim: &Sim, found: &mut Findings) {
             What::EvacuateAccepted { guest, source, held_by, .. } => {
                 calls.entry(*guest).or_default().push(deed.at);
                 if !proved(sim, source, deed.at) {
-                    found.push(format!("I1: {guest} was evacuated from {source} at {} ms without a proof", deed.at));
+                    found.push(format!(
+                        "I1: {guest} was evacuated from {source} at {} ms without a proof",
+                        deed.at
+                    ));
                 }
                 if !held_by.is_empty() {
-                    found.push(format!("I1: {guest} was evacuated at {} ms while {held_by:?} held it", deed.at));
+                    found.push(format!(
+                        "I1: {guest} was evacuated at {} ms while {held_by:?} held it",
+                        deed.at
+                    ));
                 }
             }
             What::EvacuateRefused { guest, .. } => calls.entry(*guest).or_default().push(deed.at),
@@ -78,12 +93,20 @@ fn evacuations(sim: &Sim, found: &mut Findings) {
     }
     for (guest, calls) in calls {
         let key = format!("guest:{guest}");
-        let mut intents: Vec<u64> =
-            sim.store.intents.values().filter(|row| row.intent.open_key.as_ref() == Some(&key)).map(|row| row.at).collect();
+        let mut intents: Vec<u64> = sim
+            .store
+            .intents
+            .values()
+            .filter(|row| row.intent.open_key.as_ref() == Some(&key))
+            .map(|row| row.at)
+            .collect();
         intents.sort_unstable();
         for (number, call) in calls.iter().enumerate() {
             if intents.get(number).is_none_or(|intent| intent > call) {
-                found.push(format!("I7: call {} for {guest} at {call} ms has no intent of its own before it", number + 1));
+                found.push(format!(
+                    "I7: call {} for {guest} at {call} ms has no intent of its own before it",
+                    number + 1
+                ));
             }
         }
     }
@@ -94,20 +117,35 @@ pub fn liveness(sim: &Sim) -> Findings {
     let mut found = Vec::new();
     for (row, _) in sim.store.recoveries.values() {
         let word = row.word();
-        let waits_for_people = matches!(word, StateWord::NeedsOperator | StateWord::Held | StateWord::Out | StateWord::Admitted);
+        let waits_for_people =
+            matches!(word, StateWord::NeedsOperator | StateWord::Held | StateWord::Out | StateWord::Admitted);
         if row.is_open() && !waits_for_people {
-            found.push(format!("L4: the {} recovery of {} is still {word}: {}", row.subject.kind(), row.host_name, row.reason));
+            found.push(format!(
+                "L4: the {} recovery of {} is still {word}: {}",
+                row.subject.kind(),
+                row.host_name,
+                row.reason
+            ));
         }
         if row.is_open() && row.reason.trim().is_empty() {
-            found.push(format!("L3: the {} recovery of {} waits without a reason", row.subject.kind(), row.host_name));
+            found.push(format!(
+                "L3: the {} recovery of {} waits without a reason",
+                row.subject.kind(),
+                row.host_name
+            ));
         }
         if matches!(word, StateWord::Finished | StateWord::Failed) {
             for vmove in sim.store.vmoves_of(row.id).iter().filter(|vmove| !vmove.status.is_terminal()) {
-                found.push(format!("I24: {} has no answer although its recovery is {word}", vmove.instance_name));
+                found.push(format!(
+                    "I24: {} has no answer although its recovery is {word}",
+                    vmove.instance_name
+                ));
             }
             for vmove in sim.store.vmoves_of(row.id) {
                 let moved_again = sim.store.vmoves.values().any(|other| {
-                    other.recovery != row.id && other.instance == vmove.instance && !other.status.is_terminal()
+                    other.recovery != row.id
+                        && other.instance == vmove.instance
+                        && !other.status.is_terminal()
                 });
                 if sim.world.is_locked(vmove.instance.0) && !moved_again {
                     found.push(format!("{} is still locked after its recovery", vmove.instance_name));
@@ -122,14 +160,22 @@ pub fn liveness(sim: &Sim) -> Findings {
         }
     }
     for (row, _) in sim.store.recoveries.values().filter(|(row, _)| !row.is_open()) {
-        for row in sim.store.intents.values().filter(|intent| intent.intent.recovery == Some(row.id) && intent.resolved.is_none()) {
+        for row in sim
+            .store
+            .intents
+            .values()
+            .filter(|intent| intent.intent.recovery == Some(row.id) && intent.resolved.is_none())
+        {
             found.push(format!("I13: the intent {} of a closed recovery is open", row.intent.effect));
         }
     }
     for host in sim.store.hosts.values() {
         let touched = sim.store.proofs.iter().any(|(_, id, _)| *id == host.id);
         let fenced_now = host.admission == Admission::Out;
-        if fenced_now && !touched && !sim.store.recoveries.values().any(|(row, _)| row.is_open() && row.subject.host() == host.id) {
+        if fenced_now
+            && !touched
+            && !sim.store.recoveries.values().any(|(row, _)| row.is_open() && row.subject.host() == host.id)
+        {
             found.push(format!("{} is out and nothing is open that would bring it back", host.name));
         }
     }
@@ -138,10 +184,14 @@ pub fn liveness(sim: &Sim) -> Findings {
 
 /// Guests of a host that died and should run elsewhere, but do not.
 pub fn unrecovered(sim: &Sim, host: &str, guests: &[Uuid]) -> Vec<Uuid> {
-    guests.iter().copied().filter(|guest| {
-        let at = sim.world.running_on(*guest);
-        at.len() != 1 || at[0] == host
-    }).collect()
+    guests
+        .iter()
+        .copied()
+        .filter(|guest| {
+            let at = sim.world.running_on(*guest);
+            at.len() != 1 || at[0] == host
+        })
+        .collect()
 }
 
 /// Whether a fault of a kind was injected, for "sometimes" checks.

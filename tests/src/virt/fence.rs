@@ -95,7 +95,8 @@ impl Act {
                     let matches = self.serial.as_ref().is_none_or(|serial| *serial == identity.serial);
                     self.attempt.identity_matches = Some(matches);
                     if !matches {
-                        self.attempt.error = Some(format!("expected {:?}, found {}", self.serial, identity.serial));
+                        self.attempt.error =
+                            Some(format!("expected {:?}, found {}", self.serial, identity.serial));
                         return Next::Ended;
                     }
                     self.again(now + reply.after_ms)
@@ -134,7 +135,9 @@ impl Act {
                 let power = if power == halberd_sim::Power::Off { Power::Off } else { Power::On };
                 self.attempt.readings.push(Reading { power, at_ms: now - self.began, after_order: true });
                 let report = self.report(world);
-                let enough = halberd_core::fence::prove(halberd_core::id::HostId(uuid::Uuid::nil()), 0, 0, &report).is_ok();
+                let enough =
+                    halberd_core::fence::prove(halberd_core::id::HostId(uuid::Uuid::nil()), 0, 0, &report)
+                        .is_ok();
                 if enough { Next::Ended } else { self.again(now + reply.after_ms.max(1) + POLL_MS) }
             }
         }
@@ -142,7 +145,12 @@ impl Act {
 }
 
 /// One reading with identity, as a probe makes it; the answer arrives after the given time.
-pub fn read(world: &mut World, now: u64, host: &str, serial: Option<&str>) -> (u64, Result<PowerReading, String>) {
+pub fn read(
+    world: &mut World,
+    now: u64,
+    host: &str,
+    serial: Option<&str>,
+) -> (u64, Result<PowerReading, String>) {
     if world.bmc_kind(host) == BmcKind::None {
         return (0, Err("no fence device".into()));
     }

@@ -37,28 +37,46 @@ pub fn perform(world: &mut World, now: u64, effect: &Effect) -> (u64, Done) {
     };
     match effect {
         Effect::MarkDown { host, reason } => {
-            let change = ServicePut { forced_down: Some(true), disabled: Some(true), disabled_reason: Some(reason.clone()) };
+            let change = ServicePut {
+                forced_down: Some(true),
+                disabled: Some(true),
+                disabled_reason: Some(reason.clone()),
+            };
             put(world, host, change)
         }
-        Effect::Disable { host, reason } => {
-            put(world, host, ServicePut { forced_down: None, disabled: Some(true), disabled_reason: Some(reason.clone()) })
+        Effect::Disable { host, reason } => put(
+            world,
+            host,
+            ServicePut { forced_down: None, disabled: Some(true), disabled_reason: Some(reason.clone()) },
+        ),
+        Effect::Enable { host } => {
+            put(world, host, ServicePut { disabled: Some(false), ..ServicePut::default() })
         }
-        Effect::Enable { host } => put(world, host, ServicePut { disabled: Some(false), ..ServicePut::default() }),
-        Effect::ForceUp { host } => put(world, host, ServicePut { forced_down: Some(false), ..ServicePut::default() }),
+        Effect::ForceUp { host } => {
+            put(world, host, ServicePut { forced_down: Some(false), ..ServicePut::default() })
+        }
         Effect::PrepareReserved { reserved, .. } => {
             put(world, reserved, ServicePut { disabled: Some(false), ..ServicePut::default() })
         }
-        Effect::Lock { instance, reason } => done(world.lock_server(now, instance.0, Some(reason)), |()| String::new()),
+        Effect::Lock { instance, reason } => {
+            done(world.lock_server(now, instance.0, Some(reason)), |()| String::new())
+        }
         Effect::Unlock { instance } => done(world.unlock_server(now, instance.0), |()| String::new()),
-        Effect::ResetToError { instance } => done(world.reset_server(now, instance.0, true), |()| String::new()),
-        Effect::ResetToActive { instance } => done(world.reset_server(now, instance.0, false), |()| String::new()),
+        Effect::ResetToError { instance } => {
+            done(world.reset_server(now, instance.0, true), |()| String::new())
+        }
+        Effect::ResetToActive { instance } => {
+            done(world.reset_server(now, instance.0, false), |()| String::new())
+        }
         Effect::Evacuate { instance, to } => {
             let minor = world.spec().max_microversion.min(94);
             done(world.evacuate(now, instance.0, to.as_deref(), minor), |()| "req".into())
         }
         Effect::Stop { instance } => done(world.stop_server(now, instance.0), |()| String::new()),
         Effect::Start { instance } => done(world.start_server(now, instance.0), |()| String::new()),
-        Effect::PowerOff { .. } | Effect::RevokeSessions { .. } => (0, Done::Accepted { note: String::new() }),
+        Effect::PowerOff { .. } | Effect::RevokeSessions { .. } => {
+            (0, Done::Accepted { note: String::new() })
+        }
     }
 }
 
@@ -112,7 +130,12 @@ fn guests(world: &mut World, now: u64, host: &str) -> (u64, Result<Vec<Guest>, S
         let reply = world.servers(now, &filter);
         took += reply.after_ms;
         match reply.answer {
-            Err(refusal) => return (if refusal.code().is_none() { CLIENT_TIMEOUT_MS } else { took }, Err(words(&refusal))),
+            Err(refusal) => {
+                return (
+                    if refusal.code().is_none() { CLIENT_TIMEOUT_MS } else { took },
+                    Err(words(&refusal)),
+                );
+            }
             Ok(page) if page.is_empty() => return (took, Ok(all)),
             Ok(page) => {
                 marker = page.last().map(|server| server.id);
@@ -122,7 +145,11 @@ fn guests(world: &mut World, now: u64, host: &str) -> (u64, Result<Vec<Guest>, S
     }
 }
 
-fn migrations(world: &mut World, now: u64, filter: &MigrationFilter) -> (u64, Result<Vec<Migration>, String>) {
+fn migrations(
+    world: &mut World,
+    now: u64,
+    filter: &MigrationFilter,
+) -> (u64, Result<Vec<Migration>, String>) {
     let reply = world.migrations(now, filter);
     let silent = matches!(reply.answer, Err(Refusal::Silence));
     let records = reply.answer.map_err(|refusal| words(&refusal)).map(|records| {
@@ -171,7 +198,13 @@ fn survey(world: &mut World, now: u64, host: &str) -> (u64, Result<Sight, String
         let after = after?;
         let whole = |rows: &[ServiceRow]| rows.iter().any(|row| row.host == host && row.whole);
         let complete = whole(&before) && whole(&after);
-        Ok(Sight::Survey(Survey { at: mono(now), complete, guests: listed, migrations: records, services: after }))
+        Ok(Sight::Survey(Survey {
+            at: mono(now),
+            complete,
+            guests: listed,
+            migrations: records,
+            services: after,
+        }))
     };
     let sight = inner();
     (took, sight)
@@ -182,7 +215,11 @@ pub fn ask(world: &mut World, now: u64, query: &Query) -> (u64, Result<Sight, St
     match query {
         Query::Survey { host } => survey(world, now, host),
         Query::Progress { host } => {
-            let filter = MigrationFilter { source: Some(host.clone()), kind: Some("evacuation".into()), ..MigrationFilter::default() };
+            let filter = MigrationFilter {
+                source: Some(host.clone()),
+                kind: Some("evacuation".into()),
+                ..MigrationFilter::default()
+            };
             let (ms, records) = migrations(world, now, &filter);
             (ms, records.map(Sight::Progress))
         }
@@ -203,8 +240,11 @@ pub fn ask(world: &mut World, now: u64, query: &Query) -> (u64, Result<Sight, St
             let reply = world.instance_actions(now, instance.0);
             let sight = reply.answer.map_err(|refusal| words(&refusal)).map(|actions| {
                 let evacuate = actions.iter().find(|action| action.action == "evacuate");
-                let failed = evacuate.and_then(|action| action.events.iter().find(|event| event.success == Some(false)));
-                Sight::Action(failed.map(|event| format!("{} ended in error {}", event.event, event.details.clone().unwrap_or_default())))
+                let failed = evacuate
+                    .and_then(|action| action.events.iter().find(|event| event.success == Some(false)));
+                Sight::Action(failed.map(|event| {
+                    format!("{} ended in error {}", event.event, event.details.clone().unwrap_or_default())
+                }))
             });
             (reply.after_ms, sight)
         }

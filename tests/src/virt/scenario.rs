@@ -27,11 +27,15 @@ pub struct Scenario {
 /// # Errors
 /// The file, the line and what is wrong with it.
 pub fn read(folder: &Path) -> Result<Scenario, String> {
-    let text = |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|error| format!("{}/{name}: {error}", folder.display()));
+    let text = |name: &str| {
+        std::fs::read_to_string(folder.join(name))
+            .map_err(|error| format!("{}/{name}: {error}", folder.display()))
+    };
     let mut scenario = Scenario { setup: Setup::default(), cues: Vec::new(), length: 180_000 };
     scenario.setup.world = WorldSpec::spread(6, 12);
     for (number, line) in lines(&text("world")?) {
-        world_line(&mut scenario, &line).map_err(|why| format!("{}/world:{number}: {why}", folder.display()))?;
+        world_line(&mut scenario, &line)
+            .map_err(|why| format!("{}/world:{number}: {why}", folder.display()))?;
     }
     for (number, line) in lines(&text("script")?) {
         let cue = script_line(&line).map_err(|why| format!("{}/script:{number}: {why}", folder.display()))?;
@@ -41,7 +45,10 @@ pub fn read(folder: &Path) -> Result<Scenario, String> {
 }
 
 fn lines(text: &str) -> Vec<(usize, String)> {
-    let bare = text.lines().enumerate().map(|(number, line)| (number + 1, line.split('#').next().unwrap_or("").trim().to_owned()));
+    let bare = text
+        .lines()
+        .enumerate()
+        .map(|(number, line)| (number + 1, line.split('#').next().unwrap_or("").trim().to_owned()));
     bare.filter(|(_, line)| !line.is_empty()).collect()
 }
 
@@ -79,14 +86,23 @@ fn world_line(scenario: &mut Scenario, line: &str) -> Result<(), String> {
         }
         "engines" => setup.engines = number(value)?,
         "agents" => setup.agents = value == "yes",
-        "method" => setup.method = value.parse().map_err(|error: halberd_core::UnknownWord| error.to_string())?,
+        "method" => {
+            setup.method = value.parse().map_err(|error: halberd_core::UnknownWord| error.to_string())?
+        }
         "reserved" => setup.reserved = value.split_whitespace().map(Into::into).collect(),
         "profile" => {
-            let profile: Profile = value.parse().map_err(|error: halberd_core::UnknownWord| error.to_string())?;
+            let profile: Profile =
+                value.parse().map_err(|error: halberd_core::UnknownWord| error.to_string())?;
             setup.policy = Policy::of(profile);
         }
-        "reporters" => setup.policy.reporters = if value == "witnessed" { Reporters::Witnessed } else { Reporters::Trusted },
-        "unfenced" => setup.policy.unfenced = if value == "trust-reporter" { Unfenced::TrustReporter } else { Unfenced::Refuse },
+        "reporters" => {
+            setup.policy.reporters =
+                if value == "witnessed" { Reporters::Witnessed } else { Reporters::Trusted }
+        }
+        "unfenced" => {
+            setup.policy.unfenced =
+                if value == "trust-reporter" { Unfenced::TrustReporter } else { Unfenced::Refuse }
+        }
         "evacuations_in_flight" => setup.policy.evacuations_in_flight = number(value)?,
         other => return Err(format!("unknown name '{other}'")),
     }
@@ -94,7 +110,8 @@ fn world_line(scenario: &mut Scenario, line: &str) -> Result<(), String> {
 }
 
 fn networks(words: &[&str]) -> Vec<Network> {
-    let picked: Vec<Network> = Network::ALL.into_iter().filter(|network| words.contains(&network.name())).collect();
+    let picked: Vec<Network> =
+        Network::ALL.into_iter().filter(|network| words.contains(&network.name())).collect();
     if picked.is_empty() { Network::ALL.to_vec() } else { picked }
 }
 
@@ -108,11 +125,15 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
     let bmc = |fault: BmcFault| host().map(|host| Cue::Fault(Fault::Bmc { host, fault }));
     let span = |index: usize| args.get(index).map(|word| ms(word)).transpose();
     let cue = match verb {
-        "power-lost" => Cue::Fault(Fault::HostPowerLoss { host: host()?, with_bmc: args.contains(&"with-bmc") }),
+        "power-lost" => {
+            Cue::Fault(Fault::HostPowerLoss { host: host()?, with_bmc: args.contains(&"with-bmc") })
+        }
         "hang" => Cue::Fault(Fault::HostHang { host: host()?, for_ms: span(1)? }),
         "panic" => Cue::Fault(Fault::HostPanic { host: host()? }),
         "return" => Cue::Fault(Fault::HostReturn { host: host()? }),
-        "cut" => Cue::Fault(Fault::NetworkCut { host: host()?, networks: networks(&args[1..]), for_ms: None }),
+        "cut" => {
+            Cue::Fault(Fault::NetworkCut { host: host()?, networks: networks(&args[1..]), for_ms: None })
+        }
         "mend" => Cue::Fault(Fault::NetworkHealed { host: host()? }),
         "rack-down" => Cue::Fault(Fault::RackDown { rack: host()? }),
         "bmc-dead" => bmc(BmcFault::Dead)?,
@@ -122,12 +143,18 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
         "bmc-lies-off" => bmc(BmcFault::LieOff)?,
         "bmc-lies-on" => bmc(BmcFault::LieOn)?,
         "bmc-slow" => bmc(BmcFault::SlowOff(span(1)?.unwrap_or(8_000)))?,
-        "bmc-wrong-machine" => bmc(BmcFault::WrongMachine((*args.get(1).ok_or("needs the other host")?).to_owned()))?,
+        "bmc-wrong-machine" => {
+            bmc(BmcFault::WrongMachine((*args.get(1).ok_or("needs the other host")?).to_owned()))?
+        }
         "bmc-wrong-password" => bmc(BmcFault::WrongPassword)?,
         "bmc-auto-on" => bmc(BmcFault::AutoOn(span(1)?.unwrap_or(10_000)))?,
         "bmc-drops-answer" => bmc(BmcFault::DropAnswer)?,
-        "nova-503" => Cue::Fault(Fault::NovaAnswers { route: None, answer: NovaAnswer::Status(503), for_ms: span(0)? }),
-        "nova-500" => Cue::Fault(Fault::NovaAnswers { route: None, answer: NovaAnswer::Status(500), for_ms: span(0)? }),
+        "nova-503" => {
+            Cue::Fault(Fault::NovaAnswers { route: None, answer: NovaAnswer::Status(503), for_ms: span(0)? })
+        }
+        "nova-500" => {
+            Cue::Fault(Fault::NovaAnswers { route: None, answer: NovaAnswer::Status(500), for_ms: span(0)? })
+        }
         "nova-does-nothing" => {
             let answer = NovaAnswer::AcceptAndForget;
             Cue::Fault(Fault::NovaAnswers { route: Some(Route::Evacuate), answer, for_ms: span(0)? })
@@ -143,11 +170,15 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
         "nova-well" => Cue::Fault(Fault::NovaHealed),
         "keystone-down" => Cue::Fault(Fault::KeystoneDown { for_ms: span(0)? }),
         "cell-down" => {
-            let hosts = args.iter().filter(|word| word.starts_with("cmp")).map(|word| (*word).to_owned()).collect();
+            let hosts =
+                args.iter().filter(|word| word.starts_with("cmp")).map(|word| (*word).to_owned()).collect();
             Cue::Fault(Fault::CellDown { hosts, for_ms: args.last().and_then(|word| ms(word).ok()) })
         }
         "destination-dies" => Cue::Fault(Fault::DestinationDies),
-        "spawn-fails" => Cue::Fault(Fault::SpawnFails { host: host()?, times: args.get(1).map_or(Ok(1), |word| number(word))? }),
+        "spawn-fails" => Cue::Fault(Fault::SpawnFails {
+            host: host()?,
+            times: args.get(1).map_or(Ok(1), |word| number(word))?,
+        }),
         "agent-crash" => Cue::Fault(Fault::AgentCrash { host: host()? }),
         "agent-start" => Cue::Fault(Fault::AgentStart { host: host()? }),
         "compute-crash" => Cue::Fault(Fault::ComputeCrash { host: host()? }),
@@ -163,7 +194,10 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
         "thaw-engine" => Cue::ThawEngine(number::<usize>(args.first().unwrap_or(&"1"))? - 1),
         "maintenance" => Cue::Maintenance(host()?, args.get(1) != Some(&"off")),
         "release" => Cue::Release(host()?),
-        "confirm" => Cue::Confirm { host: host()?, serial: args.get(1).map(|word| (*word).to_owned()).unwrap_or_default() },
+        "confirm" => Cue::Confirm {
+            host: host()?,
+            serial: args.get(1).map(|word| (*word).to_owned()).unwrap_or_default(),
+        },
         "disarm" => Cue::Disarm,
         other => return Err(format!("unknown verb '{other}'")),
     };
@@ -192,10 +226,14 @@ pub fn tell(sim: &Sim) -> String {
     }
     let _ = writeln!(out, "\nat the end");
     for (row, _) in sim.store.recoveries.values() {
-        let _ = writeln!(out, "  {} of {}: {} - {}", row.subject.kind(), row.host_name, row.word(), row.reason);
+        let _ =
+            writeln!(out, "  {} of {}: {} - {}", row.subject.kind(), row.host_name, row.word(), row.reason);
     }
     for host in sim.store.hosts.values() {
-        let flags = [host.maintenance.operator.then_some("operator's maintenance"), host.maintenance.recovery.then_some("maintenance")];
+        let flags = [
+            host.maintenance.operator.then_some("operator's maintenance"),
+            host.maintenance.recovery.then_some("maintenance"),
+        ];
         let flags: Vec<&str> = flags.into_iter().flatten().collect();
         let _ = writeln!(out, "  {} is {} {}", host.name, host.admission, flags.join(", "));
     }
@@ -203,7 +241,14 @@ pub fn tell(sim: &Sim) -> String {
         .store
         .vmoves
         .values()
-        .map(|vmove| format!("  {} {} {}", vmove.instance_name, vmove.status, vmove.dest_host.clone().unwrap_or_default()))
+        .map(|vmove| {
+            format!(
+                "  {} {} {}",
+                vmove.instance_name,
+                vmove.status,
+                vmove.dest_host.clone().unwrap_or_default()
+            )
+        })
         .collect();
     guests.sort();
     out.push_str(&guests.join("\n"));

@@ -50,7 +50,15 @@ pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
     let guests = between(chance, 4, 30) as usize;
     let mut world = WorldSpec::spread(hosts, guests).seeded(seed);
     world.racks = *pick(chance, &[1, 2, hosts]);
-    world.bmc_kinds = pick(chance, &[vec![BmcKind::Redfish, BmcKind::Ipmi], vec![BmcKind::Redfish], vec![BmcKind::Redfish, BmcKind::None]]).clone();
+    world.bmc_kinds = pick(
+        chance,
+        &[
+            vec![BmcKind::Redfish, BmcKind::Ipmi],
+            vec![BmcKind::Redfish],
+            vec![BmcKind::Redfish, BmcKind::None],
+        ],
+    )
+    .clone();
     world.stopped_every = *pick(chance, &[0, 3]);
     // A host that starts its old guests by itself is safe only behind a start gate (I14).
     world.autostart = one_in(chance, 2);
@@ -58,7 +66,8 @@ pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
     world.rebuild_latency_ms = *pick(chance, &[(500, 1_500), (5_000, 20_000)]);
     world.evacuate_api_latency_ms = *pick(chance, &[10, 50, 2_000]);
     world.max_microversion = *pick(chance, &[94, 104]);
-    let profile = *pick(chance, &[Profile::Balanced, Profile::Balanced, Profile::Fast, Profile::Conservative]);
+    let profile =
+        *pick(chance, &[Profile::Balanced, Profile::Balanced, Profile::Fast, Profile::Conservative]);
     let mut policy = Policy::of(profile);
     policy.evacuation_deadline_ms = 120_000;
     let method = *pick(chance, RecoveryMethod::ALL);
@@ -82,9 +91,16 @@ fn strike(chance: &mut Chance, setup: &Setup, cues: &mut Vec<(u64, Cue)>) {
     let at = between(chance, 20_000, 150_000);
     let fault = match chance.number() % 10 {
         0..=3 => Fault::HostPowerLoss { host: host.clone(), with_bmc: one_in(chance, 4) },
-        4 | 5 => Fault::HostHang { host: host.clone(), for_ms: one_in(chance, 2).then(|| between(chance, 3_000, 60_000)) },
+        4 | 5 => Fault::HostHang {
+            host: host.clone(),
+            for_ms: one_in(chance, 2).then(|| between(chance, 3_000, 60_000)),
+        },
         6 => Fault::HostPanic { host: host.clone() },
-        7 => Fault::NetworkCut { host: host.clone(), networks: cut(chance), for_ms: Some(between(chance, 5_000, 90_000)) },
+        7 => Fault::NetworkCut {
+            host: host.clone(),
+            networks: cut(chance),
+            for_ms: Some(between(chance, 5_000, 90_000)),
+        },
         8 => Fault::AgentCrash { host: host.clone() },
         _ => Fault::ComputeCrash { host: host.clone() },
     };
@@ -94,13 +110,29 @@ fn strike(chance: &mut Chance, setup: &Setup, cues: &mut Vec<(u64, Cue)>) {
         cues.push((at + between(chance, 500, 20_000), Cue::Report(host.clone())));
     }
     if one_in(chance, 3) {
-        cues.push((at + between(chance, 1_000, 60_000), Cue::Fault(Fault::HostReturn { host: host.clone() })));
+        cues.push((
+            at + between(chance, 1_000, 60_000),
+            Cue::Fault(Fault::HostReturn { host: host.clone() }),
+        ));
     }
     if one_in(chance, 4) {
         // A BMC that says Off while its host stands frozen cannot be told from the truth by anybody: such a lie is only drawn for
         // a host that is dead or beats.
         let lie = if dead { BmcFault::LieOff } else { BmcFault::LieOn };
-        let bmc = pick(chance, &[BmcFault::AckNoOff, BmcFault::SlowOff(7_000), BmcFault::Busy(5), BmcFault::WrongPassword, BmcFault::DropAnswer, BmcFault::ForgetSessions, BmcFault::Hang, lie]).clone();
+        let bmc = pick(
+            chance,
+            &[
+                BmcFault::AckNoOff,
+                BmcFault::SlowOff(7_000),
+                BmcFault::Busy(5),
+                BmcFault::WrongPassword,
+                BmcFault::DropAnswer,
+                BmcFault::ForgetSessions,
+                BmcFault::Hang,
+                lie,
+            ],
+        )
+        .clone();
         let before = at.saturating_sub(between(chance, 0, 3_000));
         cues.push((before, Cue::Fault(Fault::Bmc { host: host.clone(), fault: bmc })));
     }
@@ -110,7 +142,16 @@ fn strike(chance: &mut Chance, setup: &Setup, cues: &mut Vec<(u64, Cue)>) {
 }
 
 fn cut(chance: &mut Chance) -> Vec<Network> {
-    pick(chance, &[vec![Network::Management], vec![Network::Storage], vec![Network::Management, Network::Tenant], Network::ALL.to_vec()]).clone()
+    pick(
+        chance,
+        &[
+            vec![Network::Management],
+            vec![Network::Storage],
+            vec![Network::Management, Network::Tenant],
+            Network::ALL.to_vec(),
+        ],
+    )
+    .clone()
 }
 
 /// What goes wrong around it: Nova, Keystone, engines.

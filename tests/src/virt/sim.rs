@@ -105,10 +105,31 @@ pub struct Engine {
 enum Ev {
     Tick(usize),
     Beats,
-    Reply { engine: usize, incarnation: u32, recovery: RecoveryId, reply: Reply },
-    Power { engine: usize, incarnation: u32, host: HostId, sight: Result<halberd_core::evidence::PowerReading, String> },
-    UserLand { engine: usize, incarnation: u32, host: HostId, at: u64, answered: bool },
-    Rows { engine: usize, incarnation: u32, at: u64, rows: Result<Vec<halberd_core::effect::ServiceRow>, String> },
+    Reply {
+        engine: usize,
+        incarnation: u32,
+        recovery: RecoveryId,
+        reply: Reply,
+    },
+    Power {
+        engine: usize,
+        incarnation: u32,
+        host: HostId,
+        sight: Result<halberd_core::evidence::PowerReading, String>,
+    },
+    UserLand {
+        engine: usize,
+        incarnation: u32,
+        host: HostId,
+        at: u64,
+        answered: bool,
+    },
+    Rows {
+        engine: usize,
+        incarnation: u32,
+        at: u64,
+        rows: Result<Vec<halberd_core::effect::ServiceRow>, String>,
+    },
     Act(u64),
 }
 
@@ -134,7 +155,10 @@ pub enum Cue {
     ThawEngine(usize),
     Maintenance(String, bool),
     Release(String),
-    Confirm { host: String, serial: String },
+    Confirm {
+        host: String,
+        serial: String,
+    },
     Disarm,
 }
 
@@ -182,7 +206,8 @@ impl Sim {
         for name in world.host_names() {
             let view = world.host(&name);
             let id = HostId(chance.uuid());
-            let domain = FailureDomain { rack: setup.racks_known.then_some(view.rack), ..FailureDomain::default() };
+            let domain =
+                FailureDomain { rack: setup.racks_known.then_some(view.rack), ..FailureDomain::default() };
             let host = Host {
                 id,
                 segment,
@@ -291,7 +316,9 @@ impl Sim {
         loop {
             let event_at = self.queue.first_key_value().map(|(key, _)| key.0);
             let cue_at = self.cues.get(self.next_cue).map(|cue| cue.0);
-            let Some(next) = [event_at, cue_at].into_iter().flatten().min().filter(|at| *at <= end) else { break };
+            let Some(next) = [event_at, cue_at].into_iter().flatten().min().filter(|at| *at <= end) else {
+                break;
+            };
             self.now = next;
             self.world.advance(next);
             if cue_at == Some(next) {
@@ -346,7 +373,11 @@ impl Sim {
             Cue::Release(name) => {
                 self.say(format!("* the operator releases {name}"));
                 let Some(id) = self.store.host_named(&name).map(|host| host.id) else { return };
-                let held = halberd_core::brake::Gate::ALL.iter().copied().filter(|gate| gate.is_releasable()).collect::<Vec<_>>();
+                let held = halberd_core::brake::Gate::ALL
+                    .iter()
+                    .copied()
+                    .filter(|gate| gate.is_releasable())
+                    .collect::<Vec<_>>();
                 for engine in &mut self.engines {
                     engine.released.insert(id, held.clone());
                 }
@@ -481,7 +512,9 @@ impl Sim {
         let names: Vec<String> = self.world.host_names();
         for sight in &sights {
             for other in names.iter().filter(|other| **other != sight.host) {
-                let heard = halberd_sim::Network::ALL.into_iter().any(|network| self.world.reaches(now, &sight.host, other, network));
+                let heard = halberd_sim::Network::ALL
+                    .into_iter()
+                    .any(|network| self.world.reaches(now, &sight.host, other, network));
                 if heard {
                     self.heard.insert((other.clone(), sight.host.clone()), now);
                 }
@@ -518,7 +551,14 @@ impl Sim {
             if let Some(known) = engine.fleet.hosts.get_mut(&id) {
                 known.addresses.insert(word, "127.0.0.1:9".parse().expect("an address"));
                 let retired = known.row.retired_boots.contains(&boot);
-                known.sight.hear(&Heard { network: word, boot, at: mono(now), echoed, retired, storage_write_age: None });
+                known.sight.hear(&Heard {
+                    network: word,
+                    boot,
+                    at: mono(now),
+                    echoed,
+                    retired,
+                    storage_write_age: None,
+                });
             }
         }
         if !any {
@@ -526,8 +566,17 @@ impl Sim {
         }
         let rack = self.world.host(&sight.host).rack;
         for about in names.iter().filter(|about| **about != sight.host) {
-            let heard = self.heard.get(&(sight.host.clone(), about.clone())).map(|at| Duration::from_millis(now - at));
-            let statement = Witness { name: sight.host.clone(), domain: Some(rack.clone()), at: mono(now), heard, storage_only: false };
+            let heard = self
+                .heard
+                .get(&(sight.host.clone(), about.clone()))
+                .map(|at| Duration::from_millis(now - at));
+            let statement = Witness {
+                name: sight.host.clone(),
+                domain: Some(rack.clone()),
+                at: mono(now),
+                heard,
+                storage_only: false,
+            };
             let Some(other) = self.store.host_named(about).map(|host| host.id) else { continue };
             if let Some(known) = self.engines[number].fleet.hosts.get_mut(&other) {
                 known.sight.witness(statement);
@@ -546,13 +595,15 @@ impl Sim {
         let engine = &self.engines[number];
         let still = |runner: &Runner| {
             use halberd_core::recovery::StateWord::{Held, NeedsOperator, Out};
-            matches!(runner.recovery().word(), NeedsOperator | Held | Out) && runner.facts.in_flight.is_empty()
+            matches!(runner.recovery().word(), NeedsOperator | Held | Out)
+                && runner.facts.in_flight.is_empty()
         };
         let watched = |id: &HostId| self.store.open_for(&Subject::Host { host: *id }).is_some();
         let quiet = |id: &HostId, known: &halberd_engine::collect::fleet::Known| {
             known.silent_since.is_none() || known.row.admission != Admission::In || watched(id)
         };
-        let idle = engine.runners.values().all(still) && engine.fleet.hosts.iter().all(|(id, known)| quiet(id, known));
+        let idle = engine.runners.values().all(still)
+            && engine.fleet.hosts.iter().all(|(id, known)| quiet(id, known));
         let next = self.now + if idle { TICK_MS * 5 } else { TICK_MS };
         self.push(next, Ev::Tick(number));
         let now = mono(self.now);
@@ -616,8 +667,13 @@ impl Sim {
     fn observe(&mut self, number: usize) {
         let now = mono(self.now);
         let own = self.engines[number].id;
-        let rows: Vec<(EngineId, i64, bool)> =
-            self.store.engines.iter().filter(|(id, _)| **id != own).map(|(id, (counter, stopped))| (*id, *counter, *stopped)).collect();
+        let rows: Vec<(EngineId, i64, bool)> = self
+            .store
+            .engines
+            .iter()
+            .filter(|(id, _)| **id != own)
+            .map(|(id, (counter, stopped))| (*id, *counter, *stopped))
+            .collect();
         let others = &mut self.engines[number].others;
         for (id, counter, stopped) in rows {
             let owner = (!stopped).then_some(id);
@@ -643,7 +699,8 @@ impl Sim {
                 let row = self.store.hosts[&host].clone();
                 let engine = self.engines[number].name.clone();
                 let answered = halberd_sim::Network::ALL.into_iter().any(|network| {
-                    self.world.user_land_answers(now, &row.name, network) && self.world.reaches(now, &engine, &row.name, network)
+                    self.world.user_land_answers(now, &row.name, network)
+                        && self.world.reaches(now, &engine, &row.name, network)
                 });
                 self.push(now + 900, Ev::UserLand { engine: number, incarnation, host, at: now, answered });
             }
@@ -686,7 +743,10 @@ impl Sim {
 
     fn open_by_verdict(&mut self, number: usize, host: HostId, judgement: &Judgement) {
         let row = self.store.hosts[&host].clone();
-        if row.maintenance.operator || row.admission != Admission::In || self.store.open_for(&Subject::Host { host }).is_some() {
+        if row.maintenance.operator
+            || row.admission != Admission::In
+            || self.store.open_for(&Subject::Host { host }).is_some()
+        {
             return;
         }
         let report = self.notification(&row, Origin::Engine, NotificationStatus::Running);
@@ -698,8 +758,13 @@ impl Sim {
     }
 
     fn intake(&mut self, number: usize) {
-        let new: Vec<Notification> =
-            self.store.notifications.values().filter(|report| report.status == NotificationStatus::New).cloned().collect();
+        let new: Vec<Notification> = self
+            .store
+            .notifications
+            .values()
+            .filter(|report| report.status == NotificationStatus::New)
+            .cloned()
+            .collect();
         let at = if self.engines[number].first { Mono(0) } else { mono(self.now) };
         self.engines[number].first = false;
         for report in new {
@@ -712,8 +777,13 @@ impl Sim {
 
     fn claim(&mut self, number: usize) {
         let own = self.engines[number].id;
-        let open: Vec<(RecoveryId, Option<EngineId>, i64)> =
-            self.store.recoveries.values().filter(|(row, _)| row.is_open()).map(|(row, _)| (row.id, row.owner, row.epoch)).collect();
+        let open: Vec<(RecoveryId, Option<EngineId>, i64)> = self
+            .store
+            .recoveries
+            .values()
+            .filter(|(row, _)| row.is_open())
+            .map(|(row, _)| (row.id, row.owner, row.epoch))
+            .collect();
         let lease = Duration::from_millis(self.setup.policy.lease_ms);
         for (id, owner, epoch) in open {
             if self.engines[number].runners.contains_key(&id) {
@@ -724,7 +794,10 @@ impl Sim {
                 Some(owner) if owner == own => true,
                 // With one engine the exclusive lock beside the database says that no other lives.
                 Some(_) if self.setup.engines == 1 => true,
-                Some(owner) => self.engines[number].others.get(&owner).is_some_and(|seen| seen.owner.is_none() || seen.lapsed(lease)),
+                Some(owner) => self.engines[number]
+                    .others
+                    .get(&owner)
+                    .is_some_and(|seen| seen.owner.is_none() || seen.lapsed(lease)),
             };
             if !free {
                 continue;
@@ -732,7 +805,12 @@ impl Sim {
             let Some(recovery) = self.store.claim(id, owner, epoch, own) else { continue };
             let fresh = owner.is_none() && epoch == 0;
             let engine = self.engines[number].name.clone();
-            self.say(format!("{engine} claims the {} recovery of {} (epoch {})", recovery.subject.kind(), recovery.host_name, recovery.epoch));
+            self.say(format!(
+                "{engine} claims the {} recovery of {} (epoch {})",
+                recovery.subject.kind(),
+                recovery.host_name,
+                recovery.epoch
+            ));
             if let Subject::Host { host } = recovery.subject {
                 let at = if fresh { mono(self.now) } else { Mono(0) };
                 if !self.store.hosts[&host].ever_agent {
@@ -762,7 +840,11 @@ impl Sim {
         let segment = runner.recovery().segment;
         let facts = &mut runner.facts;
         if let Some(evidence) = engine.fleet.evidence(host, now) {
-            if let Some(reading) = evidence.power.as_ref().filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at)) {
+            if let Some(reading) = evidence
+                .power
+                .as_ref()
+                .filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at))
+            {
                 facts.power = Some(reading.clone());
             }
             facts.evidence = evidence;
@@ -772,7 +854,8 @@ impl Sim {
         facts.fleet.released = engine.released.get(&host).cloned().unwrap_or_default();
         facts.confirmation = engine.confirmations.get(&host).cloned();
         facts.reserved = engine.fleet.reserved(segment);
-        facts.proved_off = store.hosts.values().filter(|host| host.proof.is_some()).map(|host| host.name.clone()).collect();
+        facts.proved_off =
+            store.hosts.values().filter(|host| host.proof.is_some()).map(|host| host.name.clone()).collect();
         facts.segment_enabled = true;
         facts.host = Some(row);
         let ops = runner.poll(now, stamp);
@@ -794,7 +877,8 @@ impl Sim {
         let may_act = self.engines[number].hold.may_act(mono(now));
         let (ms, reply) = match op {
             Op::Commit(commit) => {
-                let reply = if may_act { self.commit(&commit) } else { Reply::Unavailable("no lease".into()) };
+                let reply =
+                    if may_act { self.commit(&commit) } else { Reply::Unavailable("no lease".into()) };
                 if matches!(reply, Reply::Committed(_)) {
                     self.commits += 1;
                     for line in &commit.audit {
@@ -813,7 +897,9 @@ impl Sim {
                 }
                 (COMMIT_MS, reply)
             }
-            Op::ReadBack(nonce) => (COMMIT_MS, Reply::ReadBack(Some(self.store.was_applied(recovery, nonce)))),
+            Op::ReadBack(nonce) => {
+                (COMMIT_MS, Reply::ReadBack(Some(self.store.was_applied(recovery, nonce))))
+            }
             Op::Effect { intent, effect, .. } if !may_act => {
                 let _ = effect;
                 (0, Reply::Effect { intent, done: Done::NotExecuted { text: "no lease".into() } })
@@ -828,7 +914,11 @@ impl Sim {
                 return self.push(now, Ev::Act(key));
             }
             Op::Effect { intent, effect, .. } => {
-                if let Effect::MarkDown { host, .. } | Effect::Disable { host, .. } | Effect::Enable { host } | Effect::ForceUp { host } = &effect {
+                if let Effect::MarkDown { host, .. }
+                | Effect::Disable { host, .. }
+                | Effect::Enable { host }
+                | Effect::ForceUp { host } = &effect
+                {
                     self.engines[number].fleet.rows.touch(host);
                 }
                 let (ms, done) = nova::perform(&mut self.world, now, &effect);
@@ -876,11 +966,10 @@ impl Sim {
             self.acts.insert(key, of);
             return self.push(at, Ev::Act(key));
         }
-        let may_send = self
-            .store
-            .recoveries
-            .get(&of.recovery)
-            .is_some_and(|(row, _)| row.epoch == of.epoch && row.owner == Some(self.engines[of.engine].id));
+        let may_send =
+            self.store.recoveries.get(&of.recovery).is_some_and(|(row, _)| {
+                row.epoch == of.epoch && row.owner == Some(self.engines[of.engine].id)
+            });
         match of.act.step(&mut self.world, self.now, may_send) {
             Next::At(at) => {
                 self.acts.insert(key, of);
@@ -893,7 +982,15 @@ impl Sim {
                 }
                 let reply = Reply::Effect { intent: of.intent, done: Done::Fenced { report } };
                 let now = self.now;
-                self.push(now, Ev::Reply { engine: of.engine, incarnation: of.incarnation, recovery: of.recovery, reply });
+                self.push(
+                    now,
+                    Ev::Reply {
+                        engine: of.engine,
+                        incarnation: of.incarnation,
+                        recovery: of.recovery,
+                        reply,
+                    },
+                );
             }
         }
     }

@@ -56,7 +56,10 @@ pub struct ModelStore {
 impl ModelStore {
     pub fn open_for(&self, subject: &Subject) -> Option<RecoveryId> {
         let key = subject.open_key();
-        self.recoveries.values().find(|(row, _)| row.is_open() && row.subject.open_key() == key).map(|(row, _)| row.id)
+        self.recoveries
+            .values()
+            .find(|(row, _)| row.is_open() && row.subject.open_key() == key)
+            .map(|(row, _)| row.id)
     }
 
     /// Opens a recovery unless one is open for its subject. A report that finds one joins it.
@@ -75,7 +78,13 @@ impl ModelStore {
     }
 
     /// The portable claim: a conditional update on (owner, epoch).
-    pub fn claim(&mut self, id: RecoveryId, owner: Option<EngineId>, epoch: i64, engine: EngineId) -> Option<Recovery> {
+    pub fn claim(
+        &mut self,
+        id: RecoveryId,
+        owner: Option<EngineId>,
+        epoch: i64,
+        engine: EngineId,
+    ) -> Option<Recovery> {
         let (row, _) = self.recoveries.get_mut(&id)?;
         if !row.is_open() || row.owner != owner || row.epoch != epoch {
             return None;
@@ -91,7 +100,10 @@ impl ModelStore {
     }
 
     pub fn open_intents(&self, recovery: RecoveryId) -> Vec<Intent> {
-        let open = self.intents.values().filter(|row| row.resolved.is_none() && row.intent.recovery == Some(recovery));
+        let open = self
+            .intents
+            .values()
+            .filter(|row| row.resolved.is_none() && row.intent.recovery == Some(recovery));
         open.map(|row| row.intent.clone()).collect()
     }
 
@@ -170,11 +182,11 @@ impl ModelRows {
             let host = self.hosts.get_mut(id).ok_or(Refused::Conflict("no such host".into()))?;
             patch_host(host, patch)?;
         }
-        if let Some((status, message)) = &commit.notification {
-            if let Some(report) = self.notifications.get_mut(&new.notification) {
-                report.status = *status;
-                report.message = message.clone().or(report.message.take());
-            }
+        if let Some((status, message)) = &commit.notification
+            && let Some(report) = self.notifications.get_mut(&new.notification)
+        {
+            report.status = *status;
+            report.message = message.clone().or(report.message.take());
         }
         for opened in &commit.opens {
             let key = opened.subject.open_key();
@@ -189,7 +201,9 @@ impl ModelRows {
 fn patch_host(host: &mut Host, patch: &HostPatch) -> Result<(), Refused> {
     let fits = match &patch.only_if {
         None => true,
-        Some(HostCondition::ReservedAndFree) => host.reserved && host.reserved_by.is_none() && !host.maintenance.any(),
+        Some(HostCondition::ReservedAndFree) => {
+            host.reserved && host.reserved_by.is_none() && !host.maintenance.any()
+        }
         Some(HostCondition::BootNumber(number)) => host.boot_number == *number,
         Some(HostCondition::Admission(admission)) => host.admission == *admission,
     };

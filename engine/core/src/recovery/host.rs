@@ -87,7 +87,9 @@ impl HostState {
 
     pub fn proof(&self) -> Option<&FenceProof> {
         match self {
-            Self::Proved { proof, .. } | Self::Evacuating { proof, .. } | Self::Verifying { proof, .. } => Some(proof),
+            Self::Proved { proof, .. } | Self::Evacuating { proof, .. } | Self::Verifying { proof, .. } => {
+                Some(proof)
+            }
             Self::NeedsOperator { proof, .. } => proof.as_ref(),
             _ => None,
         }
@@ -120,7 +122,13 @@ pub struct HostRecovery {
 
 impl HostRecovery {
     pub fn new() -> HostRecovery {
-        HostRecovery { state: HostState::Confirming, reserves: Vec::new(), by_report: false, asked: Vec::new(), evacuated: false }
+        HostRecovery {
+            state: HostState::Confirming,
+            reserves: Vec::new(),
+            by_report: false,
+            asked: Vec::new(),
+            evacuated: false,
+        }
     }
 }
 
@@ -158,7 +166,9 @@ pub fn step(draft: &mut Draft<'_>) {
         HostState::Proved { order, proof, marked_down } => proved(draft, &host, order, proof, marked_down),
         HostState::Evacuating { order, proof }
         | HostState::Verifying { order, proof }
-        | HostState::NeedsOperator { order: Some(order), proof: Some(proof) } => moving(draft, &host, order, proof),
+        | HostState::NeedsOperator { order: Some(order), proof: Some(proof) } => {
+            moving(draft, &host, order, proof)
+        }
         HostState::Finished | HostState::Failed | HostState::Cancelled => {}
     }
 }
@@ -186,10 +196,20 @@ fn become_state(draft: &mut Draft<'_>, next: HostState, reason: &str) {
 
 /// Intents of a former owner that are settled by looking at the world rather than by their answer.
 fn settle_inherited(draft: &mut Draft<'_>) {
-    let intents: Vec<_> =
-        draft.view.facts.inherited.iter().filter(|intent| intent.effect != "evacuate").map(|intent| intent.id).collect();
+    let intents: Vec<_> = draft
+        .view
+        .facts
+        .inherited
+        .iter()
+        .filter(|intent| intent.effect != "evacuate")
+        .map(|intent| intent.id)
+        .collect();
     for intent in intents {
-        draft.resolve(intent, "superseded", json!({"why": "its owner stopped before the answer; the world is looked at instead"}));
+        draft.resolve(
+            intent,
+            "superseded",
+            json!({"why": "its owner stopped before the answer; the world is looked at instead"}),
+        );
     }
 }
 
@@ -207,7 +227,11 @@ fn needs_operator(draft: &mut Draft<'_>, order: Option<Order>, proof: Option<Fen
     }
     draft.message = Some(why.to_owned());
     become_state(draft, HostState::NeedsOperator { order, proof }, why);
-    let new: Vec<String> = why.split("; ").filter(|line| !body(draft).asked.iter().any(|asked| asked == line)).map(Into::into).collect();
+    let new: Vec<String> = why
+        .split("; ")
+        .filter(|line| !body(draft).asked.iter().any(|asked| asked == line))
+        .map(Into::into)
+        .collect();
     if !new.is_empty() {
         body(draft).asked.extend(new);
         draft.tell(EventKind::RecoveryNeedsOperator, why, json!({}));
@@ -246,7 +270,9 @@ fn confirm(draft: &mut Draft<'_>, host: &Host) {
             draft.tell(EventKind::AgentLost, &reasons, json!({}));
             cancel(draft, &format!("only its agent is lost: {reasons}"));
         }
-        Verdict::CannotTell if judgement.asks_operator => needs_operator(draft, None, None, &judgement.waiting_for),
+        Verdict::CannotTell if judgement.asks_operator => {
+            needs_operator(draft, None, None, &judgement.waiting_for)
+        }
         Verdict::CannotTell => draft.reason = format!("not proved dead: {}", judgement.waiting_for),
         Verdict::Failed => permitted(draft, host, &judgement),
     }
@@ -255,14 +281,30 @@ fn confirm(draft: &mut Draft<'_>, host: &Host) {
 fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool {
     let Some(said) = draft.view.facts.confirmation.clone() else { return false };
     let epoch = draft.view.recovery.epoch;
-    let made = fence::state_off(host.id, host.boot_number, epoch, host.serial.as_deref(), &said.serial, &said.actor, &said.reason);
+    let made = fence::state_off(
+        host.id,
+        host.boot_number,
+        epoch,
+        host.serial.as_deref(),
+        &said.serial,
+        &said.actor,
+        &said.reason,
+    );
     match made {
         Ok(proof) => {
             let order = Order { attempt: 0, boot_number: host.boot_number };
             out(draft, host, Some(proof.clone()));
-            draft.note("off_confirmed", format!("{} states that {} is off: {}", said.actor, host.name, said.reason), json!({"actor": said.actor, "serial": said.serial}));
+            draft.note(
+                "off_confirmed",
+                format!("{} states that {} is off: {}", said.actor, host.name, said.reason),
+                json!({"actor": said.actor, "serial": said.serial}),
+            );
             draft.memory.push(Memory::Proved);
-            become_state(draft, HostState::Proved { order, proof, marked_down: false }, "an operator states that it is off");
+            become_state(
+                draft,
+                HostState::Proved { order, proof, marked_down: false },
+                "an operator states that it is off",
+            );
             true
         }
         Err(why) => {
@@ -284,7 +326,11 @@ fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement)
             let already = matches!(state(draft), HostState::Held { gate: now } if *now == gate);
             let text = format!("held by {gate}: {reason}");
             if !already {
-                draft.note("permit_withheld", text.clone(), json!({"gate": gate, "reason": reason, "evidence": evidence}));
+                draft.note(
+                    "permit_withheld",
+                    text.clone(),
+                    json!({"gate": gate, "reason": reason, "evidence": evidence}),
+                );
                 become_state(draft, HostState::Held { gate }, &text);
                 draft.message = Some(text.clone());
                 draft.tell(EventKind::RecoveryHeld, &text, evidence);
@@ -312,20 +358,37 @@ fn waived(draft: &mut Draft<'_>, host: &Host) -> bool {
     let policy = draft.view.policy();
     let trusted = policy.unfenced == Unfenced::TrustReporter && body(draft).by_report;
     let nova_down = facts.evidence.service.as_ref().is_some_and(|service| !service.up);
-    let fresh = facts.evidence.reports.iter().any(|report| draft.view.now.since(report.at).as_millis() as u64 <= policy.report_stale_ms);
+    let fresh = facts
+        .evidence
+        .reports
+        .iter()
+        .any(|report| draft.view.now.since(report.at).as_millis() as u64 <= policy.report_stale_ms);
     let on = matches!(facts.power.as_ref().map(|reading| &reading.power), Some(Power::On));
     let epoch = draft.view.recovery.epoch;
     match fence::waive(host.id, host.boot_number, epoch, trusted, nova_down, on, fresh) {
         Ok(proof) => {
             let order = Order { attempt: 0, boot_number: host.boot_number };
             out(draft, host, Some(proof.clone()));
-            draft.note("fence_waived", format!("{} is not fenced: its segment trusts its reporter", host.name), json!({}));
+            draft.note(
+                "fence_waived",
+                format!("{} is not fenced: its segment trusts its reporter", host.name),
+                json!({}),
+            );
             draft.memory.push(Memory::Proved);
-            become_state(draft, HostState::Proved { order, proof, marked_down: true }, "waived: no fence device, the segment trusts its reporter");
+            become_state(
+                draft,
+                HostState::Proved { order, proof, marked_down: true },
+                "waived: no fence device, the segment trusts its reporter",
+            );
             true
         }
         Err(why) => {
-            needs_operator(draft, None, None, &format!("{why}: set one, or confirm with the host's serial that it is off"));
+            needs_operator(
+                draft,
+                None,
+                None,
+                &format!("{why}: set one, or confirm with the host's serial that it is off"),
+            );
             false
         }
     }
@@ -349,8 +412,16 @@ fn out(draft: &mut Draft<'_>, host: &Host, proof: Option<FenceProof>) {
 fn order_off(draft: &mut Draft<'_>, host: &Host, attempt: u32, why: &str) {
     out(draft, host, None);
     let order = Order { attempt, boot_number: host.boot_number };
-    draft.act(Effect::PowerOff { host: host.id }, attempt, json!({"why": why, "boot_number": host.boot_number}));
-    draft.note("off_ordered", format!("power off of {} ordered (attempt {attempt})", host.name), json!({"why": why}));
+    draft.act(
+        Effect::PowerOff { host: host.id },
+        attempt,
+        json!({"why": why, "boot_number": host.boot_number}),
+    );
+    draft.note(
+        "off_ordered",
+        format!("power off of {} ordered (attempt {attempt})", host.name),
+        json!({"why": why}),
+    );
     draft.memory.push(Memory::Ordered);
     if matches!(state(draft), HostState::NeedsOperator { .. }) {
         body(draft).state = HostState::NeedsOperator { order: Some(order), proof: None };
@@ -381,22 +452,30 @@ fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
 fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outcome) {
     let (report, error) = match &outcome.done {
         Done::Fenced { report } => (report.clone(), None),
-        Done::Refused { text, .. } | Done::Gone { text } | Done::NotExecuted { text } | Done::Unknown { text } => {
-            (fence::FenceReport::default(), Some(text.clone()))
-        }
+        Done::Refused { text, .. }
+        | Done::Gone { text }
+        | Done::NotExecuted { text }
+        | Done::Unknown { text } => (fence::FenceReport::default(), Some(text.clone())),
         Done::Accepted { note } => (fence::FenceReport::default(), Some(note.clone())),
     };
     let detail = json!({"attempts": report.attempts});
     let liar = heard_since_off(draft, &report);
-    let proof = fence::prove(host.id, order.boot_number, draft.view.recovery.epoch, &report).and_then(|proof| match liar {
-        Some(why) => Err(fence::NotProved::Contradicted(why)),
-        None => Ok(proof),
-    });
+    let proof =
+        fence::prove(host.id, order.boot_number, draft.view.recovery.epoch, &report).and_then(|proof| {
+            match liar {
+                Some(why) => Err(fence::NotProved::Contradicted(why)),
+                None => Ok(proof),
+            }
+        });
     draft.resolve(outcome.intent, if proof.is_ok() { "done" } else { "not_proved" }, detail.clone());
     match proof {
         Ok(proof) => {
             // From now on a beat of this boot contradicts the proof instead of renewing anything (DESIGN 10.7).
-            let patch = HostPatch { proof: Some(Some(proof.clone())), retire_boot: host.boot, ..HostPatch::default() };
+            let patch = HostPatch {
+                proof: Some(Some(proof.clone())),
+                retire_boot: host.boot,
+                ..HostPatch::default()
+            };
             draft.hosts.push((host.id, patch));
             let how = format!("{} is off, read twice", host.name);
             draft.note("host_fenced", how.clone(), detail);
@@ -417,7 +496,10 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
             }
             let retry = draft.view.policy().fence_retry_ms;
             draft.memory.push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(retry)));
-            let text = format!("{} could not be proved off: {why}. Cut its power and confirm with its serial, or mend the device; it is tried again each minute", host.name);
+            let text = format!(
+                "{} could not be proved off: {why}. Cut its power and confirm with its serial, or mend the device; it is tried again each minute",
+                host.name
+            );
             needs_operator(draft, Some(order), None, &text);
         }
     }
@@ -426,11 +508,15 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
 /// A sign of life younger than the first Off reading vetoes the proof: the device lies, or speaks of another machine (FENCING 2.1).
 fn heard_since_off(draft: &Draft<'_>, report: &fence::FenceReport) -> Option<String> {
     let facts = draft.view.facts;
-    let off_since = facts.ordered_at? + std::time::Duration::from_millis(report.off_since_ms()? + DATING_SLACK_MS);
+    let off_since =
+        facts.ordered_at? + std::time::Duration::from_millis(report.off_since_ms()? + DATING_SLACK_MS);
     let heard = last_echoed(draft).filter(|at| *at > off_since)?;
     let ago = draft.view.now.since(heard).as_secs_f64();
     let devices: Vec<&str> = report.attempts.iter().map(|attempt| attempt.device.as_str()).collect();
-    Some(format!("its agent was heard {ago:.1} s ago although {} says Off: the device is not to be trusted", devices.join(", ")))
+    Some(format!(
+        "its agent was heard {ago:.1} s ago although {} says Off: the device is not to be trusted",
+        devices.join(", ")
+    ))
 }
 
 /// The newest beat that nobody could have replayed, of the fenced boot too.
@@ -451,8 +537,12 @@ fn resume_order(draft: &mut Draft<'_>, host: &Host, order: &Order) {
     let power = draft.view.facts.fresh_power(draft.view.now, policy.power_fresh_ms).cloned();
     let silent = last_life(draft).is_none_or(|at| draft.view.now.since(at).as_millis() as u64 > window);
     match power {
-        Some(Power::Off) => order_off(draft, host, order.attempt + 1, "it reads off; off is ordered all the same"),
-        _ if listened && (silent || body(draft).evacuated) => order_off(draft, host, order.attempt + 1, "silent for a full window"),
+        Some(Power::Off) => {
+            order_off(draft, host, order.attempt + 1, "it reads off; off is ordered all the same")
+        }
+        _ if listened && (silent || body(draft).evacuated) => {
+            order_off(draft, host, order.attempt + 1, "silent for a full window")
+        }
         _ => {
             draft.ask(Query::Power { host: host.id });
             draft.look_after(LOOK_MS);
@@ -494,7 +584,9 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
     match facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) {
         Some(Power::On) => {}
         Some(_) => return Life::None,
-        None if facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED) => return Life::None,
+        None if facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED) => {
+            return Life::None;
+        }
         None => {
             draft.ask(query);
             return Life::Asking;
@@ -508,7 +600,11 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
     };
     draft.hosts.push((host.id, patch));
     draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
-    draft.note("order_retired", format!("{} reads On and has spoken since the order: it is not shot", host.name), json!({}));
+    draft.note(
+        "order_retired",
+        format!("{} reads On and has spoken since the order: it is not shot", host.name),
+        json!({}),
+    );
     become_state(draft, HostState::Confirming, "it came back before anything was moved");
     Life::Retired
 }
@@ -518,7 +614,10 @@ fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
     let facts = draft.view.facts;
     let since = facts.proved_at.unwrap_or(facts.claimed_at);
     let beat = last_echoed(draft).filter(|at| *at > since);
-    let on = facts.power.as_ref().filter(|reading| reading.identified && reading.at > since && reading.power == Power::On);
+    let on = facts
+        .power
+        .as_ref()
+        .filter(|reading| reading.identified && reading.at > since && reading.power == Power::On);
     let why = match (beat, on) {
         (Some(_), _) => "its agent beats although its device said Off: the device is not to be trusted",
         (None, Some(_)) => "it reads On again",
@@ -552,18 +651,21 @@ fn proved(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof, m
         draft.reason = "read off; it was heard a moment ago, so a beat is waited for".into();
         return draft.look_at(missed);
     }
-    if !marked_down {
+    if !marked_down && proof.allows_force_down() {
         return mark_down(draft, host, order, proof);
     }
-    if !proof.allows_force_down() && draft.view.facts.evidence.service.as_ref().is_none_or(|service| service.up) {
+    if !proof.allows_force_down()
+        && draft.view.facts.evidence.service.as_ref().is_none_or(|service| service.up)
+    {
         draft.reason = "Nova has to say down by itself (waived proof)".into();
         return draft.look_after(LOOK_MS);
     }
     if proof.rereads_power() {
         let since = draft.view.facts.marked_at.unwrap_or(draft.view.facts.claimed_at);
-        let fresh = draft.view.facts.power.as_ref().is_some_and(|reading| {
-            reading.at >= since && reading.identified && reading.power == Power::Off
-        });
+        let fresh =
+            draft.view.facts.power.as_ref().is_some_and(|reading| {
+                reading.at >= since && reading.identified && reading.power == Power::Off
+            });
         if !fresh {
             draft.reason = "marked down; power is read once more".into();
             draft.ask(Query::Power { host: host.id });
@@ -579,12 +681,21 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
         draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
         match &outcome.done {
             Done::Accepted { .. } => {
-                let was_disabled = draft.view.facts.evidence.service.as_ref().is_some_and(|service| service.disabled);
+                let was_disabled =
+                    draft.view.facts.evidence.service.as_ref().is_some_and(|service| service.disabled);
                 let set = SetByUs { disabled: host.set_by_us.disabled || !was_disabled, forced_down: true };
                 draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
-                draft.note("host_marked_down", format!("Nova holds {} forced down and disabled", host.name), json!({}));
+                draft.note(
+                    "host_marked_down",
+                    format!("Nova holds {} forced down and disabled", host.name),
+                    json!({}),
+                );
                 draft.memory.push(Memory::MarkedDown);
-                return become_state(draft, HostState::Proved { order, proof, marked_down: true }, "marked down in Nova");
+                return become_state(
+                    draft,
+                    HostState::Proved { order, proof, marked_down: true },
+                    "marked down in Nova",
+                );
             }
             Done::Refused { text, .. } | Done::Gone { text } => {
                 draft.reason = format!("Nova does not mark {} down: {text}", host.name);
@@ -611,7 +722,11 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
         return draft.look_at(at);
     }
     let reason = format!("Halberd: host failed (recovery {})", draft.view.recovery.id);
-    draft.act(Effect::MarkDown { host: host.name.clone(), reason }, order.attempt.max(1), json!({"proof": proof}));
+    draft.act(
+        Effect::MarkDown { host: host.name.clone(), reason },
+        order.attempt.max(1),
+        json!({"proof": proof}),
+    );
 }
 
 /// Guests leave the dead host.
@@ -655,7 +770,10 @@ fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
     }
     let incomplete = facts.survey.as_ref().is_some_and(|survey| !survey.complete);
     let (next, reason) = if incomplete {
-        (HostState::Evacuating { order, proof }, "Nova's list is not whole: a cell is down; nothing is closed on it")
+        (
+            HostState::Evacuating { order, proof },
+            "Nova's list is not whole: a cell is down; nothing is closed on it",
+        )
     } else if guests.unsent > 0 || draft.all_moves().next().is_none() {
         (HostState::Evacuating { order, proof }, "evacuating its guests")
     } else {
@@ -667,8 +785,14 @@ fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
 }
 
 fn digest_reserves(draft: &mut Draft<'_>) {
-    let outcomes: Vec<Outcome> =
-        draft.view.facts.outcomes.iter().filter(|outcome| outcome.effect.word() == "prepare_reserved").cloned().collect();
+    let outcomes: Vec<Outcome> = draft
+        .view
+        .facts
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.effect.word() == "prepare_reserved")
+        .cloned()
+        .collect();
     for outcome in outcomes {
         draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
         let Effect::PrepareReserved { reserved, .. } = &outcome.effect else { continue };
@@ -700,7 +824,11 @@ fn finish(draft: &mut Draft<'_>, host: &Host, failed: usize) {
     };
     draft.message = (failed > 0).then(|| text.clone());
     become_state(draft, state, &text);
-    draft.tell(EventKind::RecoveryClosed, &text, json!({"outcome": outcome, "guests": total, "failed": failed}));
+    draft.tell(
+        EventKind::RecoveryClosed,
+        &text,
+        json!({"outcome": outcome, "guests": total, "failed": failed}),
+    );
     let id = RecoveryId(draft.chance.uuid());
     let recovery = draft.view.recovery;
     draft.opens.push(Recovery {

@@ -53,20 +53,27 @@ pub fn step(draft: &mut Draft<'_>) {
     for intent in inherited {
         draft.resolve(intent, "superseded", json!({"why": "the guest's state is looked at instead"}));
     }
-    let (Subject::Guest { instance, .. }, Body::Instance(body)) = (draft.view.recovery.subject.clone(), draft.body.clone()) else {
+    let (Subject::Guest { instance, .. }, Body::Instance(body)) =
+        (draft.view.recovery.subject.clone(), draft.body.clone())
+    else {
         return;
     };
     let facts = draft.view.facts;
     draft.look_after(POLL_MS);
     if facts.host.as_ref().is_none_or(|host| host.admission != Admission::In) && facts.host.is_some() {
-        return end(draft, InstanceState::Cancelled, "its host is being recovered: that answers for this guest");
+        return end(
+            draft,
+            InstanceState::Cancelled,
+            "its host is being recovered: that answers for this guest",
+        );
     }
     let digested = digest(draft);
     if !facts.in_flight.is_empty() || digested {
         return;
     }
     let first_missed = draft.view.policy().first_missed();
-    let silent = facts.evidence.agent && facts.evidence.beats.last_any().is_none_or(|at| draft.view.now.since(at) > first_missed);
+    let silent = facts.evidence.agent
+        && facts.evidence.beats.last_any().is_none_or(|at| draft.view.now.since(at) > first_missed);
     if silent {
         draft.reason = "its host missed a beat: nothing is sent there".into();
         return draft.look_after(POLL_MS);
@@ -75,7 +82,8 @@ pub fn step(draft: &mut Draft<'_>) {
         draft.look_at(at);
         draft.ask_every(Query::Guest { instance }, POLL_MS);
     }
-    let fresh = facts.guests.get(&instance).filter(|(at, _)| draft.view.now.since(*at).as_millis() as u64 <= POLL_MS);
+    let fresh =
+        facts.guests.get(&instance).filter(|(at, _)| draft.view.now.since(*at).as_millis() as u64 <= POLL_MS);
     match fresh.cloned() {
         None => draft.ask(Query::Guest { instance }),
         Some((_, None)) => end(draft, InstanceState::Failed, "Nova knows no guest with this id"),
@@ -97,17 +105,27 @@ fn advance(draft: &mut Draft<'_>, state: &InstanceState, guest: &Guest) {
             enter(draft, InstanceState::Starting, "stopped; starting it");
         }
         (InstanceState::Confirming, _) => enter(draft, InstanceState::Stopping, "stopping it"),
-        (InstanceState::Stopping, "resized") => send(draft, Effect::ResetToActive { instance: guest.id }, guest),
+        (InstanceState::Stopping, "resized") => {
+            send(draft, Effect::ResetToActive { instance: guest.id }, guest)
+        }
         (InstanceState::Stopping, _) => {
             if timed_out(draft, policy.stop_timeout_ms) {
-                return end(draft, InstanceState::Failed, &format!("did not stop in time: it is {}", guest.vm_state));
+                return end(
+                    draft,
+                    InstanceState::Failed,
+                    &format!("did not stop in time: it is {}", guest.vm_state),
+                );
             }
             send(draft, Effect::Stop { instance: guest.id }, guest);
         }
         (InstanceState::Starting, "active") => end(draft, InstanceState::Finished, "active again"),
         (InstanceState::Starting, _) => {
             if timed_out(draft, policy.start_timeout_ms) {
-                return end(draft, InstanceState::Failed, &format!("did not start in time: it is {}", guest.vm_state));
+                return end(
+                    draft,
+                    InstanceState::Failed,
+                    &format!("did not start in time: it is {}", guest.vm_state),
+                );
             }
             send(draft, Effect::Start { instance: guest.id }, guest);
         }
@@ -125,7 +143,11 @@ fn send(draft: &mut Draft<'_>, effect: Effect, guest: &Guest) {
 fn digest(draft: &mut Draft<'_>) -> bool {
     let Some(outcome) = draft.view.facts.outcomes.first().cloned() else { return false };
     draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
-    draft.note("call_answered", format!("{}: {}", outcome.effect.word(), outcome.done.word()), json!({"answer": outcome.done}));
+    draft.note(
+        "call_answered",
+        format!("{}: {}", outcome.effect.word(), outcome.done.word()),
+        json!({"answer": outcome.done}),
+    );
     let pause = match outcome.done {
         // A complete refusal, for instance "it is stopped already": the state decides.
         Done::Refused { .. } | Done::Gone { .. } | Done::NotExecuted { .. } | Done::Unknown { .. } => POLL_MS,

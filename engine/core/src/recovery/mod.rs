@@ -38,11 +38,21 @@ use crate::time::Stamp;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Subject {
-    Host { host: HostId },
-    Guest { instance: InstanceId, host: HostId },
-    Process { host: HostId, name: String },
+    Host {
+        host: HostId,
+    },
+    Guest {
+        instance: InstanceId,
+        host: HostId,
+    },
+    Process {
+        host: HostId,
+        name: String,
+    },
     /// A fenced host's way back.
-    Return { host: HostId },
+    Return {
+        host: HostId,
+    },
 }
 
 impl Subject {
@@ -58,7 +68,10 @@ impl Subject {
 
     pub fn host(&self) -> HostId {
         match self {
-            Self::Host { host } | Self::Guest { host, .. } | Self::Process { host, .. } | Self::Return { host } => *host,
+            Self::Host { host }
+            | Self::Guest { host, .. }
+            | Self::Process { host, .. }
+            | Self::Return { host } => *host,
         }
     }
 

@@ -52,7 +52,9 @@ pub fn step(draft: &mut Draft<'_>) {
     for intent in inherited {
         draft.resolve(intent, "superseded", json!({"why": "the service row is looked at instead"}));
     }
-    let (Subject::Process { name, .. }, Body::Process(body)) = (draft.view.recovery.subject.clone(), draft.body.clone()) else {
+    let (Subject::Process { name, .. }, Body::Process(body)) =
+        (draft.view.recovery.subject.clone(), draft.body.clone())
+    else {
         return;
     };
     draft.look_after(POLL_MS);
@@ -62,10 +64,16 @@ pub fn step(draft: &mut Draft<'_>) {
     }
     match body.state {
         ProcessState::Confirming if name != NOVA_COMPUTE => {
-            end(draft, ProcessState::Finished, &format!("{name}: reported; only {NOVA_COMPUTE} takes its host out of scheduling"));
+            end(
+                draft,
+                ProcessState::Finished,
+                &format!("{name}: reported; only {NOVA_COMPUTE} takes its host out of scheduling"),
+            );
         }
         ProcessState::Confirming => {
-            draft.hosts.push((host.id, HostPatch { maintenance_process: Some(true), ..HostPatch::default() }));
+            draft
+                .hosts
+                .push((host.id, HostPatch { maintenance_process: Some(true), ..HostPatch::default() }));
             draft.reason = format!("taking {} out of scheduling", host.name);
             draft.body = Body::Process(ProcessRecovery { state: ProcessState::Disabling });
         }

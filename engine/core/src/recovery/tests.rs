@@ -17,13 +17,18 @@ pub(crate) use scenario::Kind;
 use scenario::{Scenario, scenarios};
 use world::World;
 
-const CASES: u32 = 400;
+const CASES: u32 = 600;
 /// Far from zero, so that "long ago" exists.
 const START: Mono = Mono(5_000_000_000);
 const NOON: Stamp = Stamp(1_760_000_000_000_000);
 
 /// One run of a world, to its end or to the last event. `each` sees every poll.
-pub(crate) fn run(scenario: &Scenario, start: Mono, stamp: Stamp, mut each: impl FnMut(&[Op], &Runner)) -> Observer {
+pub(crate) fn run(
+    scenario: &Scenario,
+    start: Mono,
+    stamp: Stamp,
+    mut each: impl FnMut(&[Op], &Runner),
+) -> Observer {
     let mut world = World::new(scenario.clone(), start, stamp);
     let mut observer = Observer::default();
     let mut runner = world.claim();
@@ -53,7 +58,8 @@ pub(crate) fn run(scenario: &Scenario, start: Mono, stamp: Stamp, mut each: impl
 
 /// The same cases each time: a red test stays red until it is mended.
 fn cases(count: u32) -> TestRunner {
-    let config = Config { cases: count, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+    let config =
+        Config { cases: count, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
@@ -96,12 +102,12 @@ fn i3_power_is_young_and_identified_when_a_guest_is_sent() {
 
 #[test]
 fn i8_one_open_evacuate_intent_a_guest() {
-    holds("I8", Kind::Host, &[("evacuate", 100), ("repeat", 50)]);
+    holds("I8", Kind::Host, &[("evacuate", 100), ("repeat", 30)]);
 }
 
 #[test]
 fn i9_no_second_evacuation_beside_a_live_one() {
-    holds("I9", Kind::Host, &[("repeat", 50), ("repeat after lifetime", 5), ("unknown outcome", 20)]);
+    holds("I9", Kind::Host, &[("repeat", 30), ("unknown outcome", 20)]);
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn i25_success_is_the_wanted_state() {
 
 #[test]
 fn i26_only_guests_still_listed_are_sent() {
-    holds("I26", Kind::Host, &[("evacuate", 100), ("repeat", 50)]);
+    holds("I26", Kind::Host, &[("evacuate", 100), ("repeat", 30)]);
 }
 
 #[test]
@@ -188,15 +194,22 @@ fn i23_shifted_clocks_change_nothing() {
         let outcome = cases(CASES / 2).run(&scenarios(kind), |scenario| {
             let trace = |start: Mono, stamp: Stamp| {
                 let mut polls = Vec::new();
-                run(&scenario, start, stamp, |ops, runner| polls.push((ops.to_vec(), runner.wake_at().0 - start.0)));
+                run(&scenario, start, stamp, |ops, runner| {
+                    polls.push((ops.to_vec(), runner.wake_at().0 - start.0))
+                });
                 polls
             };
             let words = |polls: &[(Vec<Op>, u64)]| -> Vec<String> {
                 let word = |op: &Op| match op {
-                    Op::Commit(commit) => format!("{} {} {:?}", commit.recovery.word(), commit.recovery.reason, commit.intents),
+                    Op::Commit(commit) => {
+                        format!("{} {} {:?}", commit.recovery.word(), commit.recovery.reason, commit.intents)
+                    }
                     other => format!("{other:?}"),
                 };
-                polls.iter().map(|(ops, wake)| format!("{wake} {:?}", ops.iter().map(word).collect::<Vec<_>>())).collect()
+                polls
+                    .iter()
+                    .map(|(ops, wake)| format!("{wake} {:?}", ops.iter().map(word).collect::<Vec<_>>()))
+                    .collect()
             };
             let plain = trace(START, NOON);
             if plain != trace(Mono(START.0 + 86_400_000_000), NOON) {
@@ -211,4 +224,16 @@ fn i23_shifted_clocks_change_nothing() {
             panic!("{failure}");
         }
     }
+}
+
+#[test]
+#[ignore = "red: a report of an order that a statement superseded is taken for the next order's"]
+fn i15_a_proof_rests_on_the_newest_order() {
+    holds("I15", Kind::Host, &[("a superseded order's report", 5)]);
+}
+
+#[test]
+#[ignore = "red: a standing statement makes a new proof after life voided the one it made"]
+fn i17_a_statement_is_not_used_after_the_host_was_heard() {
+    holds("I17 statement", Kind::Host, &[("evacuate by statement", 20)]);
 }

@@ -238,9 +238,7 @@ fn quorum(case: &mut Case<'_>, since: Mono, storage_counts: bool) -> (u32, u32) 
     let needed = evidence.neighbours.clamp(1, 2);
     let mut names = BTreeSet::new();
     for witness in &evidence.witnesses {
-        if is_silent(case, witness, since, storage_counts)
-            && names.insert(witness.name.as_str())
-        {
+        if is_silent(case, witness, since, storage_counts) && names.insert(witness.name.as_str()) {
             let age = case.age(witness.at);
             case.show(Class::E1, &format!("witness {}", witness.name), "does not hear the host either", age);
         }

@@ -264,7 +264,11 @@ fn witnesses_needed_are_two_or_fewer_neighbours() {
     let mut rack = one;
     rack.witnesses.push(witness("cmp-3", 100, None));
     rack.witnesses.iter_mut().for_each(|witness| witness.domain = Some("rack-1".into()));
-    assert_eq!(at_now(&rack).verdict, Verdict::Failed, "a rack that falls silent as one is the brakes' matter");
+    assert_eq!(
+        at_now(&rack).verdict,
+        Verdict::Failed,
+        "a rack that falls silent as one is the brakes' matter"
+    );
     rack.witnesses[1].domain = Some("rack-2".into());
     assert_eq!(at_now(&rack).verdict, Verdict::Failed);
     rack.witnesses[1].at = ago(6_000);

@@ -78,7 +78,8 @@ impl Cloud {
     fn boot_guest(&mut self) {
         self.born += 1;
         let id = InstanceId(Uuid::from_u128(0x9000 + self.born));
-        let vm_state = self.pick(&["active", "active", "active", "stopped", "error", "resized", "paused", "building"]);
+        let vm_state =
+            self.pick(&["active", "active", "active", "stopped", "error", "resized", "paused", "building"]);
         let locked = self.hit(10);
         let guest = Guest {
             id,
@@ -127,7 +128,8 @@ impl Cloud {
     /// Goes on until now.
     pub fn run(&mut self, now: Mono) {
         self.now = now;
-        let (ripe, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
+        let (ripe, late): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
         self.late = late;
         for (_, effect) in ripe {
             self.execute(&effect);
@@ -188,7 +190,10 @@ impl Cloud {
             1 => self.boot_guest(),
             2 if !ids.is_empty() => {
                 let id = self.pick(&ids);
-                let settled = !self.records.iter().any(|record| record.row.instance == id && record.row.is_unfinished());
+                let settled = !self
+                    .records
+                    .iter()
+                    .any(|record| record.row.instance == id && record.row.is_unfinished());
                 if settled {
                     self.place(id, "cmp-2");
                 }
@@ -201,7 +206,9 @@ impl Cloud {
             }
             _ => {
                 self.proved_off.insert("cmp-2".into());
-                for record in self.records.iter_mut().filter(|record| record.row.dest.as_deref() == Some("cmp-2")) {
+                for record in
+                    self.records.iter_mut().filter(|record| record.row.dest.as_deref() == Some("cmp-2"))
+                {
                     record.stuck = true;
                 }
             }
@@ -261,11 +268,13 @@ impl Cloud {
 
     fn evacuate(&mut self, id: InstanceId, to: Option<&str>) {
         let live = |record: &&Record| {
-            let dead_end = record.broken || record.row.dest.as_ref().is_some_and(|dest| self.proved_off.contains(dest));
+            let dead_end =
+                record.broken || record.row.dest.as_ref().is_some_and(|dest| self.proved_off.contains(dest));
             record.row.instance == id && record.row.is_unfinished() && !dead_end
         };
         if let Some(record) = self.records.iter().find(live) {
-            self.damage.push(format!("{id}: evacuated beside migration {} ({})", record.row.id, record.row.status));
+            self.damage
+                .push(format!("{id}: evacuated beside migration {} ({})", record.row.id, record.row.status));
         }
         if self.guests.get(&id).is_some_and(|guest| guest.host.as_deref() == Some(DEAD)) {
             self.record(id, "evacuation", "accepted", to);
@@ -276,8 +285,19 @@ impl Cloud {
         if self.hit(self.trouble / 2) {
             return Err("502".into());
         }
-        let rows = || self.records.iter().filter(|record| self.guests.contains_key(&record.row.instance)).map(|record| record.row.clone());
-        let on = |host: &str| self.guests.values().filter(|guest| guest.host.as_deref() == Some(host)).cloned().collect::<Vec<_>>();
+        let rows = || {
+            self.records
+                .iter()
+                .filter(|record| self.guests.contains_key(&record.row.instance))
+                .map(|record| record.row.clone())
+        };
+        let on = |host: &str| {
+            self.guests
+                .values()
+                .filter(|guest| guest.host.as_deref() == Some(host))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
         Ok(match query {
             Query::Survey { host } => {
                 let (guests, migrations) = (on(host), rows().collect());
@@ -292,12 +312,13 @@ impl Cloud {
                     updated_at: None,
                     whole: true,
                 };
-                let services = vec![row(DEAD, false), row("cmp-1", true), row("cmp-2", true), row(RESERVE, true)];
+                let services =
+                    vec![row(DEAD, false), row("cmp-1", true), row("cmp-2", true), row(RESERVE, true)];
                 Sight::Survey(Survey { at: started, complete, guests, migrations, services })
             }
-            Query::Progress { host } => {
-                Sight::Progress(rows().filter(|record| record.source == *host && record.is_evacuation()).collect())
-            }
+            Query::Progress { host } => Sight::Progress(
+                rows().filter(|record| record.source == *host && record.is_evacuation()).collect(),
+            ),
             Query::Destination { host } => Sight::Destination(on(host)),
             Query::Guest { instance } => Sight::Guest(self.guests.get(instance).cloned()),
             Query::Action { instance } => {

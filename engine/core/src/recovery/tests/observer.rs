@@ -39,6 +39,8 @@ struct Sent {
 struct Proof {
     means: Means,
     boot: u32,
+    /// When it was first stored.
+    made: Mono,
     /// When it was stored, or taken over.
     since: Mono,
 }
@@ -61,6 +63,7 @@ pub(crate) struct Observer {
     /// The newest off order, and whether its own report proved.
     newest_order: Option<Uuid>,
     report_proves: bool,
+    some_report_proved: bool,
     began_at: Option<Mono>,
     proof: Option<Proof>,
     marked_at: Option<Mono>,
@@ -72,11 +75,14 @@ pub(crate) struct Observer {
     errors: BTreeMap<InstanceId, Mono>,
     first: BTreeMap<InstanceId, Guest>,
     sent: BTreeMap<InstanceId, Sent>,
+    /// Seen on a living host, by any owner.
+    arrived: BTreeSet<InstanceId>,
     reset_taken: BTreeSet<InstanceId>,
     revoked: bool,
     claimed_at: Mono,
     admitted_at: Option<Mono>,
     unforced: bool,
+    force_up_taken: bool,
     trail: Vec<String>,
 }
 
@@ -89,7 +95,10 @@ fn is_order(body: &Body) -> bool {
     match body {
         Body::Host(host) => !matches!(
             host.state,
-            HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. } | HostState::Cancelled
+            HostState::Confirming
+                | HostState::Held { .. }
+                | HostState::NeedsOperator { order: None, .. }
+                | HostState::Cancelled
         ),
         _ => false,
     }
@@ -135,7 +144,10 @@ impl Observer {
         self.seen.clear();
         self.records.clear();
         self.errors.clear();
-        self.report_proves = false;
+        // What a former owner listed and nobody wrote down may be gone by now.
+        let known: BTreeSet<InstanceId> = world.store.vmoves.keys().copied().collect();
+        self.first.retain(|id, _| known.contains(id));
+        (self.report_proves, self.some_report_proved) = (false, false);
         if let Some(proof) = &mut self.proof {
             proof.since = world.now;
         }
@@ -174,13 +186,19 @@ impl Observer {
         let Some(effect) = self.effects.get(&intent).cloned() else { return };
         let taken = matches!(done, Done::Accepted { .. });
         match effect {
-            Effect::PowerOff { .. } if self.newest_order == Some(intent) => self.report_proves = proves,
-            Effect::PowerOff { .. } if proves => self.reach("a superseded order's report"),
+            Effect::PowerOff { .. } => {
+                self.some_report_proved |= proves;
+                if self.newest_order == Some(intent) {
+                    self.report_proves = proves;
+                } else if proves {
+                    self.reach("a superseded order's report");
+                }
+            }
             Effect::MarkDown { .. } if taken => self.marked_at = Some(now),
             Effect::ResetToError { instance } if taken => {
                 self.reset_taken.insert(instance);
             }
-            Effect::ForceUp { .. } if taken => self.unforced = true,
+            Effect::ForceUp { .. } if taken => self.force_up_taken = true,
             Effect::RevokeSessions { .. } => self.revoked = true,
             Effect::Evacuate { instance, .. } => {
                 if let Some(sent) = self.sent.get_mut(&instance) {
@@ -214,11 +232,16 @@ impl Observer {
             (Query::Guest { instance }, Sight::Guest(guest)) => {
                 self.alone.insert(*instance, (now, guest.clone()));
                 self.seen.insert(*instance, guest.clone());
+                if guest.as_ref().is_some_and(|guest| guest.host.as_deref().is_some_and(|host| host != DEAD))
+                {
+                    self.arrived.insert(*instance);
+                }
             }
             (_, Sight::Destination(guests)) => {
                 for guest in guests {
                     self.alone.insert(guest.id, (now, Some(guest.clone())));
                     self.seen.insert(guest.id, Some(guest.clone()));
+                    self.arrived.insert(guest.id);
                 }
             }
             (Query::Action { instance }, Sight::Action(Some(_))) => {
@@ -237,7 +260,8 @@ impl Observer {
             self.written.insert(intent.id, intent.clone());
             if let Some(guest) = guest_of(intent) {
                 self.open.insert(intent.id, guest);
-                let known = self.records.values().filter(|row| row.instance == guest).map(|row| row.id).collect();
+                let known =
+                    self.records.values().filter(|row| row.instance == guest).map(|row| row.id).collect();
                 self.sent.insert(guest, Sent { known, at: None, end: End::Open });
             }
         }
@@ -249,8 +273,12 @@ impl Observer {
             match body.state.proof() {
                 None => self.proof = None,
                 Some(proof) if self.proof.is_none() => {
-                    self.proof = Some(Proof { means: proof.means().clone(), boot: proof.boot_number(), since: now });
-                    self.marked_at = None;
+                    self.proof = Some(Proof {
+                        means: proof.means().clone(),
+                        boot: proof.boot_number(),
+                        made: now,
+                        since: now,
+                    });
                     self.reach("proof");
                 }
                 Some(_) => {}
@@ -259,7 +287,7 @@ impl Observer {
         if let Body::Return(body) = &commit.recovery.body {
             let admitted = matches!(body.state, ReturnState::Admitted { .. });
             self.admitted_at = admitted.then(|| self.admitted_at.unwrap_or(now));
-            self.unforced &= admitted;
+            self.unforced = matches!(body.state, ReturnState::Admitted { unforced: true, .. });
         }
     }
 
@@ -267,7 +295,9 @@ impl Observer {
     pub fn polled(&mut self, ops: &[Op], world: &World, runner: &Runner) {
         let now = world.now;
         // The interpreter hands over the collector's readings as well; the newer counts.
-        if let Some(reading) = world.evidence.power.as_ref().filter(|new| self.power.as_ref().is_none_or(|old| new.at > old.at)) {
+        if let Some(reading) =
+            world.evidence.power.as_ref().filter(|new| self.power.as_ref().is_none_or(|old| new.at > old.at))
+        {
             self.power = Some(reading.clone());
         }
         self.demand(!self.lost || ops.is_empty(), "I5", "something was yielded after the recovery was lost");
@@ -304,13 +334,21 @@ impl Observer {
         let first = self.done.insert(id);
         self.demand(first, "I7", "an intent was carried out twice");
         if let Some(intent) = &written {
-            self.demand(intent.effect == effect.word(), "I7", "the intent says something else than the effect");
+            self.demand(
+                intent.effect == effect.word(),
+                "I7",
+                "the intent says something else than the effect",
+            );
         }
         let open = world.store.recovery.closed_at.is_none() && !world.store.recovery.word().is_closed();
         match effect {
             Effect::PowerOff { host } => {
                 let ours = world.scenario.kind == Kind::Host && *host == world.store.host.id;
-                self.demand(open && ours && written.is_some(), "I11", "power off outside an open recovery of this host");
+                self.demand(
+                    open && ours && written.is_some(),
+                    "I11",
+                    "power off outside an open recovery of this host",
+                );
                 self.reach("power off");
             }
             Effect::Evacuate { instance, .. } => {
@@ -331,9 +369,13 @@ impl Observer {
 
     fn drafts(&mut self, commit: &Commit, world: &World) {
         let words: Vec<&str> = commit.intents.iter().map(|intent| intent.effect.as_str()).collect();
-        self.tell(world.now, format!("-> commit {} {words:?} ({})", commit.recovery.word(), commit.recovery.reason));
+        self.tell(
+            world.now,
+            format!("-> commit {} {words:?} ({})", commit.recovery.word(), commit.recovery.reason),
+        );
         self.demand(self.drafted.is_none(), "I7", "two commits under way");
-        let epochs = commit.intents.iter().all(|intent| intent.epoch == self.epoch) && commit.recovery.epoch == self.epoch;
+        let epochs = commit.intents.iter().all(|intent| intent.epoch == self.epoch)
+            && commit.recovery.epoch == self.epoch;
         self.demand(epochs, "I6", "a commit or an intent carries another epoch than its owner's");
         self.maintenance(commit, world);
         self.proves(commit, world);
@@ -343,11 +385,17 @@ impl Observer {
                     self.order_boot = Some(world.store.host.boot_number);
                     self.report_proves = false;
                     self.newest_order = Some(intent.id);
-                    let open = !world.store.recovery.word().is_closed() && !commit.recovery.word().is_closed();
-                    self.demand(open && world.scenario.kind == Kind::Host, "I11", "an off order of a recovery that is not open");
+                    let open =
+                        !world.store.recovery.word().is_closed() && !commit.recovery.word().is_closed();
+                    self.demand(
+                        open && world.scenario.kind == Kind::Host,
+                        "I11",
+                        "an off order of a recovery that is not open",
+                    );
                 }
                 "mark_down" => {
-                    let firm = self.proof.as_ref().is_some_and(|proof| !matches!(proof.means, Means::Waived { .. }));
+                    let firm =
+                        self.proof.as_ref().is_some_and(|proof| !matches!(proof.means, Means::Waived { .. }));
                     self.demand(firm, "I2", "force-down before a proof, or on a waived one");
                     self.reach("mark down");
                 }
@@ -356,10 +404,20 @@ impl Observer {
                 _ => {}
             }
         }
+        if let Body::Return(body) = &commit.recovery.body
+            && matches!(body.state, ReturnState::Admitted { unforced: true, .. })
+            && !self.unforced
+            && !self.force_up_taken
+            && let Some(admitted) = self.admitted_at
+        {
+            self.clean(admitted, world);
+        }
         for vmove in &commit.vmoves {
             self.ends(vmove, world);
         }
-        if matches!(commit.recovery.body, Body::Host(_)) && matches!(commit.recovery.word(), StateWord::Finished | StateWord::Failed) {
+        if matches!(commit.recovery.body, Body::Host(_))
+            && matches!(commit.recovery.word(), StateWord::Finished | StateWord::Failed)
+        {
             self.closes(commit);
         }
         self.drafted = Some(Box::new(commit.clone()));
@@ -378,7 +436,8 @@ impl Observer {
                 self.reach("went on under maintenance");
             }
         } else if withdrawn {
-            let harmless = commit.intents.is_empty() && (cancelled || commit.recovery.word() == world.store.recovery.word());
+            let harmless = commit.intents.is_empty()
+                && (cancelled || commit.recovery.word() == world.store.recovery.word());
             self.demand(harmless, "I21", "acts although the operator withdrew the host before the order");
             if cancelled {
                 self.reach("cancelled by maintenance");
@@ -390,15 +449,31 @@ impl Observer {
     fn proves(&mut self, commit: &Commit, world: &World) {
         let Body::Host(body) = &commit.recovery.body else { return };
         let Some(proof) = body.state.proof() else { return };
-        if self.proof.as_ref().is_some_and(|known| known.boot == proof.boot_number() && known.means == *proof.means()) {
+        if self
+            .proof
+            .as_ref()
+            .is_some_and(|known| known.boot == proof.boot_number() && known.means == *proof.means())
+        {
             return;
         }
         let rests = match proof.means() {
-            Means::Power { .. } => self.report_proves && self.order_boot == Some(proof.boot_number()),
+            Means::Power { .. } => {
+                self.demand(
+                    self.report_proves,
+                    "I15",
+                    "the proof does not rest on the newest order's report",
+                );
+                self.some_report_proved && self.order_boot == Some(proof.boot_number())
+            }
             Means::Operator { .. } => {
                 let beats = &world.evidence.beats;
-                let heard = beats.last_echoed.max(beats.retired_echoed).is_some_and(|at| at > world.confirmed_at);
-                self.demand(!heard, "I17 statement", "a statement is used although the host was heard after it");
+                let heard =
+                    beats.last_echoed.max(beats.retired_echoed).is_some_and(|at| at > world.confirmed_at);
+                self.demand(
+                    !heard,
+                    "I17 statement",
+                    "a statement is used although the host was heard after it",
+                );
                 world.confirmation.as_ref().is_some_and(|said| said.serial == SERIAL)
             }
             Means::Waived { .. } => {
@@ -406,11 +481,17 @@ impl Observer {
                 world.scenario.trust && !world.scenario.device && !world.scenario.agent && down
             }
         };
-        self.demand(rests && proof.host() == world.store.host.id, "I1", &format!("a proof from nothing: {proof:?}"));
+        self.demand(
+            rests && proof.host() == world.store.host.id,
+            "I1",
+            &format!("a proof from nothing: {proof:?}"),
+        );
     }
 
     fn evacuates(&mut self, intent: &Intent, commit: &Commit, world: &World) {
-        let Some(guest) = guest_of(intent) else { return self.breaks("I8", "an evacuate intent without its guest's key") };
+        let Some(guest) = guest_of(intent) else {
+            return self.breaks("I8", "an evacuate intent without its guest's key");
+        };
         let policy = &world.scenario.policy;
         let age = |at: Mono| world.now.since(at).as_millis() as u64;
         // I1, I3, I16: the proof, its reading, and no life since.
@@ -424,7 +505,9 @@ impl Observer {
         self.demand(carried, "I1", "evacuates and its state does not carry the proof for the host's boot");
         let off = self.power.clone().filter(|reading| reading.identified && reading.power == Power::Off);
         if let Means::Power { .. } = proof.means {
-            let reread = self.marked_at.is_some_and(|marked| off.as_ref().is_some_and(|reading| reading.at >= marked));
+            let reread = self.marked_at.is_some_and(|marked| {
+                off.as_ref().is_some_and(|reading| reading.at >= marked.max(proof.made))
+            });
             self.demand(reread, "I1", "power was not read again after the force-down");
             let fresh = off.is_some_and(|reading| age(reading.at) <= policy.power_fresh_ms);
             self.demand(fresh, "I3", "no identified Off reading that is young enough");
@@ -437,12 +520,15 @@ impl Observer {
         let beats = &world.evidence.beats;
         let lived = beats.last_echoed.max(beats.retired_echoed).is_some_and(|at| at > proof.since);
         self.demand(!lived, "I17", "evacuates although an echoed beat came after the proof");
-        let on = self.power.as_ref().is_some_and(|reading| reading.identified && reading.power == Power::On && reading.at > proof.since);
+        let on = self.power.as_ref().is_some_and(|reading| {
+            reading.identified && reading.power == Power::On && reading.at > proof.since
+        });
         self.demand(!on, "I17", "evacuates although power read On after the proof");
 
         // I26: still there.
         let listed = self.survey.as_ref().is_some_and(|survey| {
-            survey.complete && age(survey.at) <= 2_000
+            survey.complete
+                && age(survey.at) <= 2_000
                 && survey.guests.iter().any(|known| known.id == guest && known.host.as_deref() == Some(DEAD))
         });
         self.demand(listed, "I26", "sent without a whole listing of at most two seconds");
@@ -456,7 +542,10 @@ impl Observer {
         }
 
         // I8, I9: nothing of it is open, nothing newer lives, nothing may still be on its way.
-        let open = self.open.iter().any(|(id, other)| *other == guest && !commit.resolved.iter().any(|end| end.intent == *id));
+        let open = self
+            .open
+            .iter()
+            .any(|(id, other)| *other == guest && !commit.resolved.iter().any(|end| end.intent == *id));
         let twice = commit.intents.iter().filter(|other| guest_of(other) == Some(guest)).count() > 1;
         self.demand(!open && !twice, "I8", "a second evacuate intent while one is open");
         if let Some(sent) = self.sent.get(&guest).cloned() {
@@ -465,22 +554,31 @@ impl Observer {
     }
 
     fn repeats(&mut self, guest: InstanceId, sent: &Sent, world: &World) {
-        let newer: Vec<&Migration> =
-            self.records.values().filter(|row| row.instance == guest && row.kind == "evacuation" && !sent.known.contains(&row.id)).collect();
+        let newer: Vec<&Migration> = self
+            .records
+            .values()
+            .filter(|row| row.instance == guest && row.kind == "evacuation" && !sent.known.contains(&row.id))
+            .collect();
         let ended = |row: &&Migration| {
             let told = sent.at.is_some_and(|at| self.errors.get(&guest).is_some_and(|error| *error >= at));
             matches!(row.status.as_str(), "error" | "failed" | "cancelled")
                 || (row.dest.is_none() && told)
                 || row.dest.as_ref().is_some_and(|dest| world.cloud.proved_off.contains(dest))
         };
-        let alive = newer.iter().any(|row| !ended(row) && !matches!(row.status.as_str(), "done" | "completed"));
+        let alive =
+            newer.iter().any(|row| !ended(row) && !matches!(row.status.as_str(), "done" | "completed"));
         let nothing = newer.is_empty();
-        let lapsed = sent.at.unwrap_or(self.claimed_at) + crate::policy::Policy::ms(world.scenario.policy.request_lifetime_ms);
+        let lapsed = sent.at.unwrap_or(self.claimed_at)
+            + crate::policy::Policy::ms(world.scenario.policy.request_lifetime_ms);
         let looked = self.survey.as_ref().is_some_and(|survey| survey.complete && survey.at >= lapsed);
         let never = sent.at.is_none() && sent.end == End::Open;
         self.demand(!alive, "I9", "evacuated again while a newer migration is live");
         if sent.end != End::NotDone && nothing && !never {
-            self.demand(looked, "I9", "evacuated again before the call's life was over and nothing was found");
+            self.demand(
+                looked,
+                "I9",
+                "evacuated again before the call's life was over and nothing was found",
+            );
             self.reach("repeat after lifetime");
         }
     }
@@ -493,7 +591,9 @@ impl Observer {
         {
             self.demand(before.status == vmove.status, "I24", "a guest has two ends");
         }
-        let succeeded = |vmove: &Vmove| vmove.ends == Some(VmoveStatus::Succeeded) || vmove.status == VmoveStatus::Succeeded;
+        let succeeded = |vmove: &Vmove| {
+            vmove.ends == Some(VmoveStatus::Succeeded) || vmove.status == VmoveStatus::Succeeded
+        };
         if !succeeded(vmove) || before.as_ref().is_some_and(succeeded) {
             return;
         }
@@ -506,13 +606,21 @@ impl Observer {
             (other, _) => return self.breaks("I25", format!("a guest that was {other} has succeeded")),
         };
         let seen = self.seen.get(&vmove.instance).cloned().flatten();
-        let there = seen.as_ref().is_some_and(|seen| seen.host.as_deref().is_some_and(|host| host != DEAD && vmove.dest_host.as_deref() == Some(host)));
+        let there = seen.as_ref().is_some_and(|seen| {
+            seen.host.as_deref().is_some_and(|host| host != DEAD && vmove.dest_host.as_deref() == Some(host))
+        });
+        // The reset to error is the last of it and changes no place: a former owner's sight will do.
+        let there = there || (wanted == "error" && self.arrived.contains(&vmove.instance));
         self.demand(there, "I25", "succeeded and not seen on its destination");
         let reached = match wanted {
             "error" => self.reset_taken.contains(&vmove.instance),
             wanted => seen.is_some_and(|seen| seen.vm_state == wanted),
         };
-        self.demand(reached, "I25", &format!("succeeded and was not seen {wanted} ({})", world.scenario.seed));
+        self.demand(
+            reached,
+            "I25",
+            &format!("succeeded and was not seen {wanted} ({})", world.scenario.seed),
+        );
         self.reach("succeeded");
     }
 
@@ -521,13 +629,18 @@ impl Observer {
         all.extend(commit.vmoves.iter().map(|vmove| (vmove.instance, vmove.clone())));
         for vmove in all.values() {
             self.demand(vmove.status.is_terminal(), "I24", "closed while a guest has no end");
-            let said = vmove.status == VmoveStatus::Succeeded || vmove.message.as_deref().is_some_and(|text| !text.is_empty());
+            let said = vmove.status == VmoveStatus::Succeeded
+                || vmove.message.as_deref().is_some_and(|text| !text.is_empty());
             self.demand(said, "I24", "a guest ended without a reason");
         }
         let missed = self.first.keys().any(|id| !all.contains_key(id));
         self.demand(!missed, "I24", "a listed guest has no move");
         let lost = all.values().any(|vmove| vmove.status == VmoveStatus::Failed);
-        self.demand(lost == (commit.recovery.word() == StateWord::Failed), "I24", "its end does not tell of its guests'");
+        self.demand(
+            lost == (commit.recovery.word() == StateWord::Failed),
+            "I24",
+            "its end does not tell of its guests'",
+        );
         let open = self.open.keys().any(|id| !commit.resolved.iter().any(|end| end.intent == *id));
         self.demand(!open, "I24", "closed while an evacuate intent is open");
         self.reach("closed");
@@ -536,25 +649,39 @@ impl Observer {
     /// I13: the host is given back only when it is clean.
     fn undoes(&mut self, intent: &Intent, world: &World) {
         let row = &world.store.host;
-        let ours = if intent.effect == "force_up" { row.set_by_us.forced_down } else { row.set_by_us.disabled };
+        let ours =
+            if intent.effect == "force_up" { row.set_by_us.forced_down } else { row.set_by_us.disabled };
         self.demand(ours, "I13", "undoes what it did not do");
         let ready = world.scenario.kind == Kind::Return && row.admission == Admission::Admitted;
         let lifetime = crate::policy::Policy::ms(world.scenario.policy.request_lifetime_ms);
         let drained = self.revoked || self.began_at.is_some_and(|began| world.now >= began + lifetime);
         self.demand(ready && drained, "I13", "undone before the host was drained and admitted");
-        let Some(admitted) = self.admitted_at else { return self.breaks("I13", "undone before it was admitted") };
+        let Some(admitted) = self.admitted_at else {
+            return self.breaks("I13", "undone before it was admitted");
+        };
         if intent.effect == "enable" && self.unforced {
             return;
         }
+        self.clean(admitted, world);
+    }
+
+    fn clean(&mut self, admitted: Mono, world: &World) {
         let Some(survey) = self.survey.clone() else { return self.breaks("I13", "undone without a listing") };
         let open = survey.migrations.iter().any(|record| {
-            record.kind == "evacuation" && record.source == DEAD
-                && !matches!(record.status.as_str(), "completed" | "error" | "failed" | "cancelled" | "confirmed" | "reverted")
+            record.kind == "evacuation"
+                && record.source == DEAD
+                && !matches!(
+                    record.status.as_str(),
+                    "completed" | "error" | "failed" | "cancelled" | "confirmed" | "reverted"
+                )
         });
         self.demand(survey.complete && !open, "I13", "undone before its records were completed");
         let clean = match &world.domains {
             Some(domains) => domains.iter().all(|id| survey.guests.iter().any(|guest| guest.id == *id)),
-            None => world.now.since(admitted.max(self.claimed_at)).as_millis() as u64 >= world.scenario.policy.agentless_return_ms,
+            None => {
+                world.now.since(admitted.max(self.claimed_at)).as_millis() as u64
+                    >= world.scenario.policy.agentless_return_ms
+            }
         };
         self.demand(clean, "I13", "undone while a stray may run there");
     }

@@ -56,14 +56,38 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 pub(crate) fn scenarios(kind: Kind) -> impl Strategy<Value = Scenario> {
-    let shape = (any::<u64>(), prop_oneof![1 => 20usize..=200, 2 => Just(200usize)], 0u8..5, any::<bool>(), prop::bool::weighted(0.8), any::<bool>());
+    let shape = (
+        any::<u64>(),
+        prop_oneof![1 => 20usize..=200, 2 => Just(200usize)],
+        0u8..7,
+        any::<bool>(),
+        prop::bool::weighted(0.8),
+        any::<bool>(),
+    );
     let method = prop::sample::select(RecoveryMethod::ALL);
-    let troubles = (trouble(), trouble(), trouble(), trouble(), trouble(), prop_oneof![2 => Just(0u8), 1 => 1u8..5]);
+    let troubles =
+        (trouble(), trouble(), trouble(), trouble(), trouble(), prop_oneof![2 => Just(0u8), 1 => 1u8..5]);
     (shape, method, policy(), troubles).prop_map(move |(shape, method, policy, troubles)| {
         let (seed, events, guests, agent, device, trust) = shape;
         let (db, nova, bmc, life, people, crashes) = troubles;
         let unfenced = if trust { Unfenced::TrustReporter } else { Unfenced::Refuse };
         let policy = Policy { unfenced, ..policy };
-        Scenario { kind, seed, events, guests, agent, device, trust, method, policy, db, nova, bmc, life, people, crashes }
+        Scenario {
+            kind,
+            seed,
+            events,
+            guests,
+            agent,
+            device,
+            trust,
+            method,
+            policy,
+            db,
+            nova,
+            bmc,
+            life,
+            people,
+            crashes,
+        }
     })
 }

@@ -172,7 +172,13 @@ impl World {
         self.store.recovery.version += 1;
         let seed = self.dice.number();
         let vmoves = self.store.vmoves.values().cloned().collect();
-        Runner::new(self.store.recovery.clone(), vmoves, self.store.unresolved.values().cloned().collect(), seed, self.now)
+        Runner::new(
+            self.store.recovery.clone(),
+            vmoves,
+            self.store.unresolved.values().cloned().collect(),
+            seed,
+            self.now,
+        )
     }
 
     /// The owner dies, perhaps: its calls go on without it.
@@ -228,7 +234,12 @@ impl World {
         }
         if self.hit(2) {
             let power = if self.power { Power::On } else { Power::Off };
-            self.evidence.power = self.scenario.device.then(|| PowerReading { at: self.now, power, identified: true, device: "bmc".into() });
+            self.evidence.power = self.scenario.device.then(|| PowerReading {
+                at: self.now,
+                power,
+                identified: true,
+                device: "bmc".into(),
+            });
         }
     }
 
@@ -262,7 +273,8 @@ impl World {
         if self.hit(people / 2) {
             let serial = if self.dice.number().is_multiple_of(3) { "another" } else { SERIAL };
             self.confirmed_at = self.now;
-            self.confirmation = Some(Confirmation { serial: serial.into(), actor: "ann".into(), reason: "unplugged".into() });
+            self.confirmation =
+                Some(Confirmation { serial: serial.into(), actor: "ann".into(), reason: "unplugged".into() });
         }
         if self.hit(people) {
             self.cloud.meddle();
@@ -276,7 +288,11 @@ impl World {
     /// What the interpreter keeps fresh in the runner's facts.
     pub fn surround(&mut self, runner: &mut Runner) {
         let facts = &mut runner.facts;
-        let newer = self.evidence.power.as_ref().filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at));
+        let newer = self
+            .evidence
+            .power
+            .as_ref()
+            .filter(|reading| facts.power.as_ref().is_none_or(|known| reading.at > known.at));
         if let Some(reading) = newer {
             facts.power = Some(reading.clone());
         }
@@ -295,7 +311,11 @@ impl World {
             silent_since: (n == 0).then_some(self.evidence.beats.listening_since),
             read_off: false,
         };
-        facts.fleet = Fleet { hosts: (0..10).map(peer).collect(), listening_since: self.evidence.beats.listening_since, ..Fleet::default() };
+        facts.fleet = Fleet {
+            hosts: (0..10).map(peer).collect(),
+            listening_since: self.evidence.beats.listening_since,
+            ..Fleet::default()
+        };
     }
 
     /// Takes an op up; its answer comes later.
@@ -315,7 +335,13 @@ impl World {
 
     /// The next answer that is due.
     pub fn deliver(&mut self) -> Option<Delivery> {
-        let next = self.due.iter().enumerate().filter(|(_, due)| due.at <= self.now).min_by_key(|(_, due)| due.at)?.0;
+        let next = self
+            .due
+            .iter()
+            .enumerate()
+            .filter(|(_, due)| due.at <= self.now)
+            .min_by_key(|(_, due)| due.at)?
+            .0;
         let Due { started, op, .. } = self.due.remove(next);
         let mut proves = false;
         let reply = match op {
