@@ -104,6 +104,7 @@ impl App {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place of the API that knows the time")]
 fn clock() -> Stamp {
     Stamp(Utc::now().timestamp_micros())
 }

@@ -19,6 +19,7 @@ pub struct Signal {
 
 impl Signal {
     /// Seen just now.
+    #[expect(clippy::disallowed_methods, reason = "shown to people; the boot-time clock beside it decides")]
     pub fn now(platform: &Platform, kind: ReportKind) -> Signal {
         Signal { kind, observed_ns: platform.clock.now_ns(), observed_at: Utc::now() }
     }

@@ -49,17 +49,22 @@ class Death:
         die()
         say('%s: %s' % (self.machine.name, how))
 
+    def recovery(self):
+        """The machine's recovery, if it is open by now; one that came to a stop is a fault, with its own words."""
+        recovery = self.service.recovery_of(self.machine.name)
+        if recovery and recovery['state'] in ('needs_operator', 'failed', 'cancelled'):
+            raise Fault('the recovery of %s is %s: %s' % (self.machine.name, recovery['state'], recovery['message']))
+        return recovery
+
     def accepted(self):
         """How many evacuations the engine knows to be accepted, by its audit: the word of one that was committed."""
-        recovery = self.service.recovery_of(self.machine.name)
+        recovery = self.recovery()
         records = recovery and self.service.get('/halberd/v1/audit?limit=1000&chain=' + recovery['id'])['items'] or []
         return sum(record['what'] == 'evacuation_accepted' for record in records)
 
     def see_it_through(self):
         def moved():
-            recovery = self.service.recovery_of(self.machine.name)
-            if recovery and recovery['state'] in ('needs_operator', 'failed', 'cancelled', 'held'):
-                raise Fault('the recovery is %s: %s' % (recovery['state'], recovery['message']))
+            self.recovery()
             return self.nova.has_moved(self.prefix, self.machine.name) == GUESTS
         until('%d guests ACTIVE elsewhere' % GUESTS, moved, PATIENCE)
         self.all_active = time.time()
@@ -242,6 +247,8 @@ def main():
         check(stopped == 0, 'halberd serve ends by SIGTERM with 0', stopped)
     except Fault as fault:
         check(False, str(fault))
+        for recovery in service.open_recoveries():
+            say('open: %s of %s is %s: %s' % (recovery['kind'], recovery['subject']['name'], recovery['state'], recovery['message']))
     finally:
         service.stop()
     if WRONG:

@@ -97,6 +97,10 @@ pub enum Notification {
 }
 
 impl Notification {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "generated_time is the reporter's own clock: data, never a trigger"
+    )]
     pub(super) async fn run(self, api: &Api, screen: &mut Screen<'_>) -> Result<(), Failure> {
         match self {
             Notification::List { host, kind, status, since } => {

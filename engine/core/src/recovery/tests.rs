@@ -3,6 +3,7 @@
 
 mod cloud;
 mod observer;
+mod promises;
 mod scenario;
 mod views;
 mod world;
@@ -185,6 +186,12 @@ fn i26_only_guests_still_listed_are_sent() {
 fn l3_every_wait_has_a_reason_and_an_end() {
     holds("L3", Kind::Host, &[("wait", 1_000)]);
     holds("L3", Kind::Return, &[("wait", 500)]);
+}
+
+#[test]
+#[ignore = "red: an order that is retired after the force-down leaves the host forced down and disabled"]
+fn a_cancelled_recovery_leaves_nothing_set_in_nova() {
+    holds("10.3", Kind::Host, &[("cancelled", 20)]);
 }
 
 /// I23: what is yielded depends on spans alone.

@@ -91,6 +91,7 @@ impl Cloud {
     ///
     /// # Errors
     /// When a socket cannot be bound.
+    #[expect(clippy::disallowed_methods, reason = "the socket shell runs in real time")]
     pub async fn around(mut world: World) -> std::io::Result<Self> {
         let names = world.host_names();
         let kinds: Vec<BmcKind> = names.iter().map(|name| world.bmc_kind(name)).collect();

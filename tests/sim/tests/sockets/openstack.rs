@@ -49,6 +49,7 @@ async fn token(cloud: &Cloud, user: &str) -> String {
     answer.headers["x-subject-token"].clone()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the socket shell runs in real time")]
 #[tokio::test]
 async fn tokens_carry_roles_and_a_catalog_that_leads_back() {
     let client = Client::start(WorldSpec::spread(2, 2), "admin").await;

@@ -151,7 +151,7 @@ impl Cloud {
         let fails = self.hit(trouble);
         let dest = self.pick(&LIVING);
         let record = &mut self.records[index];
-        record.next = self.now + Duration::from_millis(pause);
+        record.next = self.now + Duration::from_millis(if pause.is_multiple_of(7) { 15_000 } else { pause });
         if record.broken || record.stuck {
             return;
         }

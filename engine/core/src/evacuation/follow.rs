@@ -1,0 +1,218 @@
+//! After a call: its record, its arrival, the wanted state. A call whose fate is unknown is looked up, never repeated by guess.
+
+use super::*;
+
+/// A call whose fate is not known: adopted when a newer record exists, sent again only after its lifetime (DESIGN 2.4).
+pub(super) fn look_up(draft: &mut Draft<'_>, vmove: &Vmove, since: Option<Mono>) {
+    let facts = draft.view.facts;
+    let since = since.unwrap_or_else(|| draft.unknown_since(vmove.instance));
+    let lapsed = since + std::time::Duration::from_millis(draft.view.policy().request_lifetime_ms);
+    if let Some(migration) = ours(draft, vmove).cloned() {
+        draft.note(
+            "evacuation_adopted",
+            format!("migration {} of {} is ours", migration.id, vmove.instance_name),
+            json!({"instance": vmove.instance, "migration": migration.id}),
+        );
+        draft.edit(vmove.instance, |vmove| {
+            vmove.stage = Stage::Accepted;
+            vmove.migration = Some(migration.id);
+        });
+        return draft.memory.push(Memory::AcceptedSince(vmove.instance));
+    }
+    if facts.survey.as_ref().is_some_and(|survey| survey.complete && survey.at >= lapsed) {
+        settle_intent(draft, vmove.instance, "not_found");
+        draft.note(
+            "evacuation_not_found",
+            format!("no record of the call for {} after its lifetime", vmove.instance_name),
+            json!({"instance": vmove.instance}),
+        );
+        draft.edit(vmove.instance, |vmove| {
+            vmove.stage = Stage::Ready;
+            vmove.message = Some("no record of the call after its lifetime: sent again".into());
+        });
+        return draft.look_after(0);
+    }
+    draft.look_at(if draft.view.now < lapsed {
+        lapsed
+    } else {
+        draft.view.now + std::time::Duration::from_millis(200)
+    });
+    draft.ask_survey_after(lapsed);
+}
+
+/// An accepted evacuation, until its guest is seen on its destination or its record is dead.
+pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) {
+    let facts = draft.view.facts;
+    let since = draft.accepted_since(vmove.instance);
+    let waited = draft.view.now.since(since).as_millis() as u64;
+    if let Some((_, None)) = facts.guests.get(&vmove.instance) {
+        settle_intent(draft, vmove.instance, "gone");
+        return end(draft, vmove.instance, VmoveStatus::Ignored, "deleted by its owner");
+    }
+    let Some(migration) = ours(draft, vmove).cloned() else {
+        if waited > ASK_ACTION_AFTER_MS
+            && facts
+                .guests
+                .get(&vmove.instance)
+                .is_none_or(|(at, _)| draft.view.now.since(*at).as_millis() > 5_000)
+        {
+            draft.ask(Query::Guest { instance: vmove.instance });
+        }
+        return look_up(draft, vmove, Some(since));
+    };
+    if vmove.migration != Some(migration.id) || vmove.dest_host != migration.dest {
+        draft.edit(vmove.instance, |vmove| {
+            vmove.migration = Some(migration.id);
+            vmove.dest_host = migration.dest.clone();
+        });
+    }
+    if migration.is_dead() {
+        return failed_after_acceptance(
+            draft,
+            vmove,
+            &format!("migration {} ended in {}", migration.id, migration.status),
+        );
+    }
+    match &migration.dest {
+        Some(dest) if migration.is_done() && facts.proved_off.contains(dest) => {
+            handed_over(draft, vmove, dest)
+        }
+        Some(dest) if migration.is_done() => seen_on(draft, vmove, dest),
+        Some(dest) if facts.proved_off.contains(dest) => {
+            failed_after_acceptance(draft, vmove, &format!("its destination {dest} died before it arrived"));
+        }
+        None if waited > ASK_ACTION_AFTER_MS => match facts.actions.get(&vmove.instance) {
+            Some((_, Some(error))) => {
+                failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}"))
+            }
+            Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {}
+            _ => draft.ask(Query::Action { instance: vmove.instance }),
+        },
+        _ => {}
+    }
+    if waited > draft.view.policy().evacuation_deadline_ms {
+        let dest = migration.dest.as_deref().unwrap_or("an unnamed host");
+        guests.blocked.push(format!(
+            "{}: migration {} from {} to {dest} hangs in {}; settle it in Nova, then retry",
+            vmove.instance_name, migration.id, vmove.source_host, migration.status
+        ));
+    }
+}
+
+fn failed_after_acceptance(draft: &mut Draft<'_>, vmove: &Vmove, why: &str) {
+    settle_intent(draft, vmove.instance, "failed");
+    fail(draft, vmove.instance, why);
+}
+
+/// Done is what is seen: the guest on the destination, no task under way (NOVA.md: the status alone comes too early).
+fn seen_on(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
+    if let Some((_, Some(guest))) = draft.view.facts.guests.get(&vmove.instance)
+        && guest.host.as_deref() == Some(dest)
+        && guest.task_state.is_none()
+    {
+        settle_intent(draft, vmove.instance, "done");
+        let dest = dest.to_owned();
+        draft.edit(vmove.instance, |vmove| {
+            vmove.stage = Stage::Arrived;
+            vmove.dest_host = Some(dest.clone());
+        });
+        let vmove = draft.vmove(vmove.instance).cloned();
+        if let Some(vmove) = vmove {
+            arrived(draft, &vmove);
+        }
+        return;
+    }
+    look_at_destination(draft, vmove, dest);
+}
+
+fn look_at_destination(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
+    let poll = draft.view.policy().poll_ms;
+    let seen = draft
+        .view
+        .facts
+        .guests
+        .get(&vmove.instance)
+        .map(|(at, _)| draft.view.now.since(*at).as_millis() as u64);
+    match seen {
+        Some(age) if age < poll => draft.look_after(poll - age),
+        _ => draft.ask(Query::Destination { host: dest.to_owned() }),
+    }
+}
+
+/// It arrived, and its new host has died since: the recovery of that host answers for it now, and needs the key that this move
+/// holds (I8).
+pub(super) fn handed_over(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
+    settle_intent(draft, vmove.instance, "done");
+    let why = format!("moved to {dest}, which died too: the recovery of {dest} answers for it");
+    end(draft, vmove.instance, VmoveStatus::Ignored, &why);
+}
+
+/// On its destination: is it in the wanted state? (I25)
+pub(super) fn arrived(draft: &mut Draft<'_>, vmove: &Vmove) {
+    let state = match draft.view.facts.guests.get(&vmove.instance) {
+        Some((_, Some(guest))) if guest.host == vmove.dest_host && guest.task_state.is_none() => {
+            guest.vm_state.clone()
+        }
+        Some((_, None)) => return end(draft, vmove.instance, VmoveStatus::Ignored, "deleted by its owner"),
+        _ => {
+            let dest = vmove.dest_host.clone().unwrap_or_default();
+            return look_at_destination(draft, vmove, &dest);
+        }
+    };
+    let next = match (vmove.wanted, state.as_str()) {
+        (Wanted::Active, "active") | (Wanted::Stopped, "stopped") => {
+            return end(draft, vmove.instance, VmoveStatus::Succeeded, "");
+        }
+        (Wanted::Active, "stopped") => Stage::Starting,
+        (Wanted::Stopped | Wanted::Error, "active") => Stage::Stopping,
+        (Wanted::Error, "stopped") => Stage::Erroring,
+        (_, other) => {
+            let why = format!("moved, but is {other} there instead of {}", vmove.wanted);
+            return end(draft, vmove.instance, VmoveStatus::Failed, &why);
+        }
+    };
+    draft.edit(vmove.instance, |vmove| vmove.stage = next);
+    draft.look_after(0);
+}
+
+/// Stops, starts or resets the guest on its destination until it is as it was.
+pub(super) fn bring(draft: &mut Draft<'_>, vmove: &Vmove, slots: &mut Slots) {
+    let instance = vmove.instance;
+    let seen = match draft.view.facts.guests.get(&instance) {
+        Some((_, Some(guest))) => Some((guest.vm_state.clone(), guest.task_state.is_some())),
+        Some((_, None)) => return end(draft, instance, VmoveStatus::Ignored, "deleted by its owner"),
+        None => None,
+    };
+    let reached = matches!(
+        (vmove.stage, seen.as_ref().map(|(state, _)| state.as_str())),
+        (Stage::Stopping, Some("stopped")) | (Stage::Starting, Some("active"))
+    );
+    if reached && vmove.wanted == Wanted::Error {
+        draft.edit(instance, |vmove| vmove.stage = Stage::Erroring);
+        return draft.look_after(0);
+    }
+    if reached {
+        return end(draft, instance, VmoveStatus::Succeeded, "");
+    }
+    let dest = vmove.dest_host.clone().unwrap_or_default();
+    look_at_destination(draft, vmove, &dest);
+    let paused = draft.pause_of(instance).is_some();
+    let at_work = seen.is_some_and(|(_, task)| task);
+    if slots.back == 0 || paused || at_work {
+        return;
+    }
+    slots.back -= 1;
+    let effect = match vmove.stage {
+        Stage::Stopping => Effect::Stop { instance },
+        Stage::Starting => Effect::Start { instance },
+        _ => Effect::ResetToError { instance },
+    };
+    draft.act(effect, 1, json!({}));
+}
+
+pub(super) fn unlock(draft: &mut Draft<'_>, vmove: &Vmove, slots: &mut Slots) {
+    if slots.back > 0 {
+        slots.back -= 1;
+        draft.act(Effect::Unlock { instance: vmove.instance }, 1, json!({}));
+    }
+}

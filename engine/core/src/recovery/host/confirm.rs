@@ -1,0 +1,164 @@
+//! Confirming and Held: is it dead, and may we act?
+
+use super::*;
+
+/// Is it dead, and may we act? No way leads from here but to an order, a hold, a question or the end.
+pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
+    // After a retired order its sessions are revoked first: nothing is closed while a deed of ours is open.
+    if let Some(outcome) = draft.view.facts.outcome("revoke_sessions").cloned() {
+        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+    }
+    if draft.view.facts.in_flight("revoke_sessions") {
+        return;
+    }
+    if !draft.view.facts.segment_enabled {
+        return cancel(draft, "the segment is disabled");
+    }
+    if host.maintenance.operator {
+        return cancel(draft, "the host is on maintenance by its operator");
+    }
+    if let Some(who) = draft.view.facts.cancelled.clone() {
+        return cancel(draft, &format!("cancelled by {who}"));
+    }
+    if confirmed_by_operator(draft, host) {
+        return;
+    }
+    let facts = draft.view.facts;
+    let judgement = verdict::judge(&facts.evidence, draft.view.policy(), draft.view.now);
+    let reasons = judgement.reasons.join("; ");
+    draft.look_after(LOOK_MS);
+    match judgement.verdict {
+        Verdict::Alive => cancel(draft, &format!("alive: {reasons}")),
+        Verdict::AgentLost => {
+            draft.tell(EventKind::AgentLost, &reasons, json!({}));
+            cancel(draft, &format!("only its agent is lost: {reasons}"));
+        }
+        Verdict::CannotTell if judgement.asks_operator => {
+            needs_operator(draft, None, None, &judgement.waiting_for)
+        }
+        Verdict::CannotTell => draft.reason = format!("not proved dead: {}", judgement.waiting_for),
+        Verdict::Failed => permitted(draft, host, &judgement),
+    }
+}
+
+pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool {
+    let Some(said) = draft.view.facts.confirmation.clone() else { return false };
+    let epoch = draft.view.recovery.epoch;
+    let made = fence::state_off(
+        host.id,
+        host.boot_number,
+        epoch,
+        host.serial.as_deref(),
+        &said.serial,
+        &said.actor,
+        &said.reason,
+    );
+    match made {
+        Ok(proof) => {
+            let order = Order { attempt: 0, boot_number: host.boot_number };
+            out(draft, host, Some(proof.clone()));
+            draft.note(
+                "off_confirmed",
+                format!("{} states that {} is off: {}", said.actor, host.name, said.reason),
+                json!({"actor": said.actor, "serial": said.serial}),
+            );
+            draft.memory.push(Memory::Proved);
+            become_state(
+                draft,
+                HostState::Proved { order, proof, marked_down: false },
+                "an operator states that it is off",
+            );
+            true
+        }
+        Err(why) => {
+            draft.reason = why.to_string();
+            false
+        }
+    }
+}
+
+fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement) {
+    let facts = draft.view.facts;
+    let power_on = facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) == Some(&Power::On);
+    let subject = brake::Subject { power_on, ..brake::Subject::of(host, facts.segment_enabled) };
+    let answer = brake::may_fence(&subject, judgement, &facts.fleet, draft.view.policy(), draft.view.now);
+    let evidence = json!({"verdict": judgement.reasons, "exhibits": judgement.exhibits});
+    match answer {
+        Answer::Withheld { gate, reason, .. } => {
+            let gate = gate.to_string();
+            let already = matches!(state(draft), HostState::Held { gate: now } if *now == gate);
+            let text = format!("held by {gate}: {reason}");
+            if !already {
+                draft.note(
+                    "permit_withheld",
+                    text.clone(),
+                    json!({"gate": gate, "reason": reason, "evidence": evidence}),
+                );
+                become_state(draft, HostState::Held { gate }, &text);
+                draft.message = Some(text.clone());
+                draft.tell(EventKind::RecoveryHeld, &text, evidence);
+            }
+            draft.look_after(LOOK_MS);
+        }
+        Answer::Permit(permit) => {
+            let reasons = judgement.reasons.join("; ");
+            body(draft).by_report = judgement.by_report_only;
+            if !facts.evidence.has_device && !waived(draft, host) {
+                return;
+            }
+            draft.note("host_judged", format!("failed: {reasons}"), evidence);
+            draft.note("permit_given", permit.to_string(), json!({}));
+            if facts.evidence.has_device {
+                order_off(draft, host, 1, &format!("failed ({reasons}), permitted"));
+            }
+        }
+    }
+}
+
+/// A host without any device: waived where its segment says so, else a person is asked. True when it was waived.
+fn waived(draft: &mut Draft<'_>, host: &Host) -> bool {
+    let facts = draft.view.facts;
+    let policy = draft.view.policy();
+    let trusted = policy.unfenced == Unfenced::TrustReporter && body(draft).by_report;
+    let nova_down = facts.evidence.service.as_ref().is_some_and(|service| !service.up);
+    let fresh = facts
+        .evidence
+        .reports
+        .iter()
+        .any(|report| draft.view.now.since(report.at).as_millis() as u64 <= policy.report_stale_ms);
+    let on = matches!(facts.power.as_ref().map(|reading| &reading.power), Some(Power::On));
+    let epoch = draft.view.recovery.epoch;
+    match fence::waive(host.id, host.boot_number, epoch, trusted, nova_down, on, fresh) {
+        Ok(proof) => {
+            let order = Order { attempt: 0, boot_number: host.boot_number };
+            out(draft, host, Some(proof.clone()));
+            draft.note(
+                "fence_waived",
+                format!("{} is not fenced: its segment trusts its reporter", host.name),
+                json!({}),
+            );
+            draft.memory.push(Memory::Proved);
+            become_state(
+                draft,
+                HostState::Proved { order, proof, marked_down: true },
+                "waived: no fence device, the segment trusts its reporter",
+            );
+            true
+        }
+        Err(why) => {
+            needs_operator(
+                draft,
+                None,
+                None,
+                &format!("{why}: set one, or confirm with the host's serial that it is off"),
+            );
+            false
+        }
+    }
+}
+
+fn cancel(draft: &mut Draft<'_>, why: &str) {
+    draft.message = Some(why.to_owned());
+    become_state(draft, HostState::Cancelled, why);
+    draft.tell(EventKind::RecoveryClosed, why, json!({"outcome": "cancelled"}));
+}

@@ -1,0 +1,210 @@
+//! Fencing: an order is written. It ends in a proof, in a question, or retired because the host lives.
+
+use super::*;
+
+pub(super) fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
+    if confirmed_by_operator(draft, host) {
+        return;
+    }
+    if let Some(outcome) = draft.view.facts.outcome("power_off").cloned() {
+        return fence_ended(draft, host, order, &outcome);
+    }
+    if draft.view.facts.in_flight("power_off") {
+        return;
+    }
+    if let Some(at) = draft.not_before() {
+        if retire_if_alive(draft, host, &order) == Life::Retired {
+            return;
+        }
+        return draft.look_at(at.min(draft.view.now + std::time::Duration::from_millis(LOOK_MS)));
+    }
+    resume_order(draft, host, &order);
+}
+
+fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outcome) {
+    let (report, error) = match &outcome.done {
+        Done::Fenced { report } => (report.clone(), None),
+        Done::Refused { text, .. }
+        | Done::Gone { text }
+        | Done::NotExecuted { text }
+        | Done::Unknown { text } => (fence::FenceReport::default(), Some(text.clone())),
+        Done::Accepted { note } => (fence::FenceReport::default(), Some(note.clone())),
+    };
+    let detail = json!({"attempts": report.attempts});
+    let liar = heard_since_off(draft, &report);
+    let proof =
+        fence::prove(host.id, order.boot_number, draft.view.recovery.epoch, &report).and_then(|proof| {
+            match liar {
+                Some(why) => Err(fence::NotProved::Contradicted(why)),
+                None => Ok(proof),
+            }
+        });
+    draft.resolve(outcome.intent, if proof.is_ok() { "done" } else { "not_proved" }, detail.clone());
+    match proof {
+        Ok(proof) => {
+            // From now on a beat of this boot contradicts the proof instead of renewing anything (DESIGN 10.7).
+            let patch = HostPatch {
+                proof: Some(Some(proof.clone())),
+                retire_boot: host.boot,
+                ..HostPatch::default()
+            };
+            draft.hosts.push((host.id, patch));
+            let how = format!("{} is off, read twice", host.name);
+            draft.note("host_fenced", how.clone(), detail);
+            draft.tell(EventKind::HostFenced, &how, json!({"proof": proof}));
+            draft.memory.push(Memory::Proved);
+            become_state(draft, HostState::Proved { order, proof, marked_down: false }, &how);
+        }
+        Err(why) => {
+            let why = error.map_or_else(|| why.to_string(), |error| format!("{why} ({error})"));
+            draft.note("fence_not_proved", why.clone(), detail);
+            match retire_if_alive(draft, host, &order) {
+                Life::Retired => return,
+                Life::Asking => {
+                    draft.reason = format!("{why}; it has spoken since the order, its power is being read");
+                    return draft.look_after(LOOK_MS);
+                }
+                Life::None => {}
+            }
+            let retry = draft.view.policy().fence_retry_ms;
+            draft.memory.push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(retry)));
+            let text = format!(
+                "{} could not be proved off: {why}. Cut its power and confirm with its serial, or mend the device; it is tried again each minute",
+                host.name
+            );
+            needs_operator(draft, Some(order), None, &text);
+        }
+    }
+}
+
+/// A sign of life younger than the first Off reading vetoes the proof: the device lies, or speaks of another machine (FENCING 2.1).
+fn heard_since_off(draft: &Draft<'_>, report: &fence::FenceReport) -> Option<String> {
+    let facts = draft.view.facts;
+    let off_since =
+        facts.ordered_at? + std::time::Duration::from_millis(report.off_since_ms()? + DATING_SLACK_MS);
+    let heard = last_echoed(draft).filter(|at| *at > off_since)?;
+    let ago = draft.view.now.since(heard).as_secs_f64();
+    let devices: Vec<&str> = report.attempts.iter().map(|attempt| attempt.device.as_str()).collect();
+    Some(format!(
+        "its agent was heard {ago:.1} s ago although {} says Off: the device is not to be trusted",
+        devices.join(", ")
+    ))
+}
+
+/// The newest beat that nobody could have replayed, of the fenced boot too.
+pub(super) fn last_echoed(draft: &Draft<'_>) -> Option<Mono> {
+    let beats = &draft.view.facts.evidence.beats;
+    beats.last_echoed.max(beats.retired_echoed)
+}
+
+/// An order found without its answer (a restart), or one whose pause is over: look first, then order again. Off is idempotent.
+fn resume_order(draft: &mut Draft<'_>, host: &Host, order: &Order) {
+    if retire_if_alive(draft, host, order) != Life::None {
+        return draft.look_after(LOOK_MS);
+    }
+    let policy = draft.view.policy();
+    let listened_since = draft.view.facts.claimed_at.max(draft.view.facts.evidence.beats.listening_since);
+    let window = policy.suspect_after_ms + policy.confirm_ms;
+    let listened = draft.view.now.since(listened_since).as_millis() as u64 >= window;
+    let power = draft.view.facts.fresh_power(draft.view.now, policy.power_fresh_ms).cloned();
+    let silent = last_life(draft).is_none_or(|at| draft.view.now.since(at).as_millis() as u64 > window);
+    match power {
+        Some(Power::Off) => {
+            order_off(draft, host, order.attempt + 1, "it reads off; off is ordered all the same")
+        }
+        _ if listened && (silent || body(draft).evacuated) => {
+            order_off(draft, host, order.attempt + 1, "silent for a full window")
+        }
+        _ => {
+            draft.ask(Query::Power { host: host.id });
+            draft.look_after(LOOK_MS);
+        }
+    }
+}
+
+/// Last sign of life since the order that nobody could have replayed: an echoed beat, or for a host without an agent a change
+/// of Nova's row that was not ours.
+fn last_life(draft: &Draft<'_>) -> Option<Mono> {
+    let evidence = &draft.view.facts.evidence;
+    if evidence.agent {
+        evidence.beats.last_echoed
+    } else {
+        evidence.service.as_ref().and_then(|service| service.changed_after.or(service.changed_at))
+    }
+}
+
+/// What a look for life after an order came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Life {
+    None,
+    /// It has spoken since the order, and its power is being read.
+    Asking,
+    /// It lives: the order is retired.
+    Retired,
+}
+
+/// A healthy host is not shot: reads On and has given a sign of life since the order, before the first evacuation (DESIGN 10.3).
+fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
+    let facts = draft.view.facts;
+    let since = facts.ordered_at.unwrap_or(facts.claimed_at);
+    let alive = last_life(draft).is_some_and(|at| at > since);
+    let same_boot = order.boot_number == host.boot_number;
+    if !alive || !same_boot || body(draft).evacuated {
+        return Life::None;
+    }
+    let query = Query::Power { host: host.id };
+    match facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) {
+        Some(Power::On) => {}
+        Some(_) => return Life::None,
+        None if facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED) => {
+            return Life::None;
+        }
+        None => {
+            draft.ask(query);
+            return Life::Asking;
+        }
+    }
+    let patch = HostPatch {
+        admission: Some(Admission::In),
+        maintenance_recovery: Some(false),
+        proof: Some(None),
+        ..HostPatch::default()
+    };
+    draft.hosts.push((host.id, patch));
+    draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
+    draft.note(
+        "order_retired",
+        format!("{} reads On and has spoken since the order: it is not shot", host.name),
+        json!({}),
+    );
+    become_state(draft, HostState::Confirming, "it came back before anything was moved");
+    Life::Retired
+}
+
+/// Life after the proof voids it: fenced afresh through all levels, guests wait (DESIGN 10.3, 10.7).
+pub(super) fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
+    let facts = draft.view.facts;
+    let since = facts.proved_at.unwrap_or(facts.claimed_at);
+    let beat = last_echoed(draft).filter(|at| *at > since);
+    let on = facts
+        .power
+        .as_ref()
+        .filter(|reading| reading.identified && reading.at > since && reading.power == Power::On);
+    let why = match (beat, on) {
+        (Some(_), _) => "its agent beats although its device said Off: the device is not to be trusted",
+        (None, Some(_)) => "it reads On again",
+        (None, None) => return false,
+    };
+    let text = format!("{}: {why}; evacuations stop, fenced afresh", host.name);
+    draft.note("proof_voided", text.clone(), json!({"why": why}));
+    draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({"why": why}));
+    if body(draft).evacuated || !facts.evidence.has_device {
+        order_off(draft, host, order.attempt + 1, &text);
+        return true;
+    }
+    // Nothing was moved yet: the same as an order found open.
+    out(draft, host, None);
+    draft.memory.push(Memory::Ordered);
+    become_state(draft, HostState::Fencing { order: order.clone() }, &text);
+    true
+}

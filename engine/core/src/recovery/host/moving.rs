@@ -1,0 +1,119 @@
+//! Evacuating and Verifying: guests leave the dead host while the proof holds.
+
+use super::*;
+
+/// Guests leave the dead host.
+pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
+    if void_if_alive(draft, host, &order) {
+        return;
+    }
+    digest_reserves(draft);
+    let policy = draft.view.policy();
+    let now = draft.view.now;
+    let facts = draft.view.facts;
+    let may_send = if proof.rereads_power() {
+        facts.fresh_power(now, policy.power_fresh_ms) == Some(&Power::Off)
+    } else {
+        facts.evidence.service.as_ref().is_none_or(|service| !service.up || service.forced_down)
+    };
+    let guests = evacuation::advance(draft, may_send);
+    if draft.acts.iter().any(|(_, effect)| matches!(effect, Effect::Evacuate { .. })) {
+        body(draft).evacuated = true;
+    }
+    if guests.unsent > 0 && proof.rereads_power() {
+        if facts.fresh_power(now, REREAD_POWER_MS).is_none() {
+            draft.ask(Query::Power { host: host.id });
+        }
+        if !may_send {
+            draft.reason = "power has to be read Off before the next guest is sent".into();
+            return draft.look_after(LOOK_MS);
+        }
+    }
+    if guests.settled {
+        return finish(draft, host, guests.failed);
+    }
+    if !guests.blocked.is_empty() {
+        let why = guests.blocked.join("; ");
+        return needs_operator(draft, Some(order), Some(proof), &why);
+    }
+    // What was asked stays asked until something could be sent: a step that did not look at the guest in question answers nothing.
+    let asked = matches!(draft.view.recovery.word(), StateWord::NeedsOperator);
+    if asked && guests.unsent > 0 && draft.acts.is_empty() {
+        return;
+    }
+    let incomplete = facts.survey.as_ref().is_some_and(|survey| !survey.complete);
+    let (next, reason) = if incomplete {
+        (
+            HostState::Evacuating { order, proof },
+            "Nova's list is not whole: a cell is down; nothing is closed on it",
+        )
+    } else if guests.unsent > 0 || draft.all_moves().next().is_none() {
+        (HostState::Evacuating { order, proof }, "evacuating its guests")
+    } else {
+        (HostState::Verifying { order, proof }, "every guest was sent; each is being verified")
+    };
+    if body(draft).state != next || draft.reason != reason {
+        become_state(draft, next, reason);
+    }
+}
+
+fn digest_reserves(draft: &mut Draft<'_>) {
+    let outcomes: Vec<Outcome> = draft
+        .view
+        .facts
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.effect.word() == "prepare_reserved")
+        .cloned()
+        .collect();
+    for outcome in outcomes {
+        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+        let Effect::PrepareReserved { reserved, .. } = &outcome.effect else { continue };
+        if matches!(outcome.done, Done::Accepted { .. }) {
+            for reserve in body(draft).reserves.iter_mut().filter(|reserve| reserve.name == *reserved) {
+                reserve.prepared = true;
+            }
+        } else {
+            let again = draft.view.now + std::time::Duration::from_millis(CALL_AGAIN_MS);
+            draft.memory.push(Memory::NotBefore(again));
+            draft.look_at(again);
+        }
+    }
+}
+
+/// Every guest has its answer: close, give unused reserves back, open the host's way back.
+fn finish(draft: &mut Draft<'_>, host: &Host, failed: usize) {
+    let reserves = std::mem::take(&mut body(draft).reserves);
+    for reserve in &reserves {
+        let patch = HostPatch { reserved: Some((!reserve.used, None)), ..HostPatch::default() };
+        draft.hosts.push((reserve.host, patch));
+    }
+    body(draft).reserves = reserves;
+    let total = draft.all_moves().count();
+    let (state, outcome, text) = if failed > 0 {
+        (HostState::Failed, "failed", format!("{failed} of {total} guests could not be recovered"))
+    } else {
+        (HostState::Finished, "finished", format!("{total} guests of {} have their answer", host.name))
+    };
+    draft.message = (failed > 0).then(|| text.clone());
+    become_state(draft, state, &text);
+    draft.tell(
+        EventKind::RecoveryClosed,
+        &text,
+        json!({"outcome": outcome, "guests": total, "failed": failed}),
+    );
+    let id = RecoveryId(draft.chance.uuid());
+    let recovery = draft.view.recovery;
+    draft.opens.push(Recovery {
+        id,
+        subject: Subject::Return { host: host.id },
+        body: Body::Return(admission::HostReturn::new()),
+        reason: "its recovery has closed".into(),
+        owner: None,
+        epoch: 0,
+        version: 0,
+        opened_at: draft.view.stamp,
+        closed_at: None,
+        ..recovery.clone()
+    });
+}

@@ -1,0 +1,95 @@
+//! Proved: force-down only now, then power once more.
+
+use super::*;
+
+/// Force-down only after the proof, then power once more.
+pub(super) fn proved(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof, marked_down: bool) {
+    if void_if_alive(draft, host, &order) {
+        return;
+    }
+    // One that beat until the order must be missed once before the proof is used: at its pace, a beat that contradicts the device
+    // may still be on its way. Who was silent before costs no wait here.
+    if proof.rereads_power()
+        && let Some(missed) = last_echoed(draft).map(|at| at + draft.view.policy().first_missed())
+        && draft.view.now < missed
+    {
+        draft.reason = "read off; it was heard a moment ago, so a beat is waited for".into();
+        return draft.look_at(missed);
+    }
+    if !marked_down && proof.allows_force_down() {
+        return mark_down(draft, host, order, proof);
+    }
+    if !proof.allows_force_down()
+        && draft.view.facts.evidence.service.as_ref().is_none_or(|service| service.up)
+    {
+        draft.reason = "Nova has to say down by itself (waived proof)".into();
+        return draft.look_after(LOOK_MS);
+    }
+    if proof.rereads_power() {
+        let since = draft.view.facts.marked_at.unwrap_or(draft.view.facts.claimed_at);
+        let fresh =
+            draft.view.facts.power.as_ref().is_some_and(|reading| {
+                reading.at >= since && reading.identified && reading.power == Power::Off
+            });
+        if !fresh {
+            draft.reason = "marked down; power is read once more".into();
+            draft.ask(Query::Power { host: host.id });
+            return;
+        }
+    }
+    draft.note("host_cleared_for_evacuation", format!("{} is off and marked down", host.name), json!({}));
+    become_state(draft, HostState::Evacuating { order, proof }, "evacuating its guests");
+}
+
+fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
+    if let Some(outcome) = draft.view.facts.outcome("mark_down").cloned() {
+        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+        match &outcome.done {
+            Done::Accepted { .. } => {
+                let was_disabled =
+                    draft.view.facts.evidence.service.as_ref().is_some_and(|service| service.disabled);
+                let set = SetByUs { disabled: host.set_by_us.disabled || !was_disabled, forced_down: true };
+                draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+                draft.note(
+                    "host_marked_down",
+                    format!("Nova holds {} forced down and disabled", host.name),
+                    json!({}),
+                );
+                draft.memory.push(Memory::MarkedDown);
+                return become_state(
+                    draft,
+                    HostState::Proved { order, proof, marked_down: true },
+                    "marked down in Nova",
+                );
+            }
+            Done::Refused { text, .. } | Done::Gone { text } => {
+                draft.reason = format!("Nova does not mark {} down: {text}", host.name);
+                let news = draft.view.recovery.reason != draft.reason;
+                if news {
+                    let text = draft.reason.clone();
+                    draft.message = Some(text.clone());
+                    draft.tell(EventKind::RecoveryNeedsOperator, &text, Value::Null);
+                }
+            }
+            Done::NotExecuted { text } | Done::Unknown { text } => {
+                draft.reason = format!("Nova does not answer, tried again: {text}");
+            }
+            Done::Fenced { .. } => {}
+        }
+        let again = draft.view.now + std::time::Duration::from_millis(CALL_AGAIN_MS);
+        draft.memory.push(Memory::NotBefore(again));
+        return draft.look_at(again);
+    }
+    if draft.view.facts.in_flight("mark_down") {
+        return;
+    }
+    if let Some(at) = draft.not_before() {
+        return draft.look_at(at);
+    }
+    let reason = format!("Halberd: host failed (recovery {})", draft.view.recovery.id);
+    draft.act(
+        Effect::MarkDown { host: host.name.clone(), reason },
+        order.attempt.max(1),
+        json!({"proof": proof}),
+    );
+}
