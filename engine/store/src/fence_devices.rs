@@ -19,7 +19,7 @@ pub const MASK: &str = "***";
 const SECRET_PARTS: &[&str] =
     &["passw", "secret", "token", "community", "passphrase", "private", "apikey", "api_key"];
 /// Keys that are secrets only by their whole name: IPMI's K_G.
-const SECRET_KEYS: &[&str] = &["kg", "k_g", "pin"];
+const SECRET_KEYS: &[&str] = &["kg", "k_g", "hexadecimal_kg", "ssh_key", "pin"];
 
 /// What anybody may see of a host's devices.
 #[derive(Clone, Debug, PartialEq)]
