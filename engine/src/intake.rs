@@ -64,7 +64,8 @@ pub async fn take_evidence(shared: &Shared, seen: &mut Option<i64>) -> halberd_s
             ReportKind::Panic { .. } if this_boot => known.sight.beats.panic = Some(clock::mono()),
             ReportKind::Domains { domains } if this_boot => {
                 let running = domains.iter().filter(|domain| RUNS.contains(&domain.state));
-                known.domains = Some(running.map(|domain| InstanceId(domain.uuid)).collect());
+                known.domains =
+                    Some((BootId(report.boot), running.map(|domain| InstanceId(domain.uuid)).collect()));
             }
             _ => {}
         }

@@ -35,8 +35,8 @@ pub struct Known {
     pub silent_since: Option<Mono>,
     /// Reports already counted as evidence.
     pub noted: BTreeSet<NotificationId>,
-    /// Guests its agent listed as running.
-    pub domains: Option<Vec<InstanceId>>,
+    /// Guests its agent listed as running, with the boot it listed them in: a list of before says nothing about this boot.
+    pub domains: Option<(BootId, Vec<InstanceId>)>,
     pub said: Option<Verdict>,
     /// A verdict that time alone does not change soon is not looked for at every tick.
     pub judge_again: Option<Mono>,

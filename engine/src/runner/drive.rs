@@ -127,7 +127,10 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     facts.reserved = fleet.reserved(segment);
     facts.proved_off = fleet.proved_off();
     facts.segment_enabled = fleet.segments.get(&segment).is_none_or(|segment| segment.enabled);
-    facts.domains = fleet.hosts.get(&host).and_then(|known| known.domains.clone());
+    facts.domains = fleet.hosts.get(&host).and_then(|known| {
+        let (boot, listed) = known.domains.as_ref()?;
+        (known.sight.beats.boot == Some(*boot)).then(|| listed.clone())
+    });
     facts.host = Some(row);
     Ok(())
 }
