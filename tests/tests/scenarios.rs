@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use halberd_tests::virt::scenario;
+use halberd_sim::{Fault, WorldSpec};
+use halberd_tests::virt::sim::{Cue, Setup, Sim};
+use halberd_tests::virt::{checker, scenario};
 
 fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
@@ -52,4 +54,22 @@ fn every_scenario_tells_its_story() {
     }
     assert!(ran > 0, "no scenario was run");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// W21: Nova lists a thousand guests a page; every page is read and every guest moves, once.
+#[test]
+fn a_host_with_more_guests_than_a_page_is_emptied() {
+    let mut setup = Setup { world: WorldSpec::loaded(4, 1_200), ..Setup::default() };
+    setup.world.rebuild_latency_ms = (100, 100);
+    setup.policy.evacuations_in_flight = 200;
+    let death = Fault::HostPowerLoss { host: "cmp-01".into(), with_bmc: false };
+    let mut sim = Sim::new(setup, vec![(20_000, Cue::Fault(death))]);
+    let guests = sim.world.guests_placed_on("cmp-01");
+    assert_eq!(guests.len(), 1_200);
+    sim.run_until(300_000);
+    assert_eq!(checker::safety(&sim), Vec::<String>::new());
+    assert_eq!(checker::unrecovered(&sim, "cmp-01", &guests), Vec::<uuid::Uuid>::new());
+    for guest in guests {
+        assert_eq!(sim.world.evacuate_calls(guest).len(), 1, "{guest}");
+    }
 }

@@ -103,6 +103,7 @@ fn world_line(scenario: &mut Scenario, line: &str) -> Result<(), String> {
             setup.policy.unfenced =
                 if value == "trust-reporter" { Unfenced::TrustReporter } else { Unfenced::Refuse }
         }
+        "process_all_instances" => setup.policy.process_all_instances = value == "yes",
         "evacuations_in_flight" => setup.policy.evacuations_in_flight = number(value)?,
         other => return Err(format!("unknown name '{other}'")),
     }
@@ -188,6 +189,11 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
         }
         "mend-links" => Cue::Fault(Fault::LinksHealed),
         "report" => Cue::Report(host()?),
+        "guest-down" => Cue::GuestDown(number::<usize>(args.first().unwrap_or(&"1"))? - 1),
+        "process-down" => {
+            let name = (*args.get(1).ok_or("needs the process")?).to_owned();
+            Cue::ProcessDown { host: host()?, name }
+        }
         "kill-engine" => Cue::KillEngine(number::<usize>(args.first().unwrap_or(&"1"))? - 1),
         "start-engine" => Cue::StartEngine(number::<usize>(args.first().unwrap_or(&"1"))? - 1),
         "freeze-engine" => Cue::FreezeEngine(number::<usize>(args.first().unwrap_or(&"1"))? - 1),

@@ -10,9 +10,11 @@ use halberd_core::facts::Confirmation;
 use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{BootId, EngineId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::lease::{Hold, Observed};
-use halberd_core::notification::{Notification, NotificationStatus, NotificationType, Origin};
+use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
 use halberd_core::recovery::host::HostRecovery;
+use halberd_core::recovery::instance::{InstanceRecovery, InstanceState};
+use halberd_core::recovery::process::{ProcessRecovery, ProcessState};
 use halberd_core::recovery::{Body, Recovery, Subject, WORKFLOW_VERSION};
 use halberd_core::runner::{Op, Reply, Runner, Sight};
 use halberd_core::segment::{RecoveryMethod, Segment};
@@ -149,6 +151,13 @@ pub enum Cue {
     Fault(Fault),
     /// A COMPUTE_HOST/STOPPED/NORMAL report by an authorised caller.
     Report(String),
+    /// The n-th guest's QEMU died: LIFECYCLE/STOPPED_FAILED by its host's monitor.
+    GuestDown(usize),
+    /// PROCESS/STOPPED of a process on a host.
+    ProcessDown {
+        host: String,
+        name: String,
+    },
     KillEngine(usize),
     StartEngine(usize),
     FreezeEngine(usize),
@@ -349,6 +358,12 @@ impl Sim {
                 self.world.inject(now, fault);
             }
             Cue::Report(host) => self.report(&host),
+            Cue::GuestDown(number) => self.guest_down(number),
+            Cue::ProcessDown { host, name } => {
+                self.say(format!("* {name} on {host} is reported stopped: 202"));
+                let words = [("event", "STOPPED"), ("process_name", name.as_str())];
+                self.report_of(&host, NotificationType::Process, &words);
+            }
             Cue::KillEngine(number) => self.kill(number),
             Cue::StartEngine(number) => self.start(number),
             Cue::FreezeEngine(number) => {
@@ -408,6 +423,27 @@ impl Sim {
         }
         self.say(format!("* {name} is reported down: 202"));
         let report = self.notification(&host, Origin::Caller, NotificationStatus::New);
+        self.store.notifications.insert(report.id, report);
+    }
+
+    fn guest_down(&mut self, number: usize) {
+        let Some(guest) = self.world.guest_ids().get(number).copied() else { return };
+        let now = self.now;
+        let at = self.world.running_on(guest);
+        self.world.inject(now, Fault::GuestCrash { guest });
+        let Some(host) = at.first().cloned() else { return };
+        self.say(format!("* a guest on {host} crashes and is reported: 202"));
+        let id = guest.to_string();
+        let words =
+            [("event", "LIFECYCLE"), ("vir_domain_event", "STOPPED_FAILED"), ("instance_uuid", id.as_str())];
+        self.report_of(&host, NotificationType::Vm, &words);
+    }
+
+    fn report_of(&mut self, host: &str, kind: NotificationType, words: &[(&str, &str)]) {
+        let Some(host) = self.store.host_named(host).cloned() else { return };
+        let payload = words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let report = self.notification(&host, Origin::Caller, NotificationStatus::New);
+        let report = Notification { kind, payload, ..report };
         self.store.notifications.insert(report.id, report);
     }
 
@@ -769,8 +805,19 @@ impl Sim {
         self.engines[number].first = false;
         for report in new {
             let host = self.store.hosts[&report.host].clone();
-            self.engines[number].fleet.note_report(host.id, report.id, at, false);
-            let recovery = self.recovery(report.id, &host);
+            let mut recovery = self.recovery(report.id, &host);
+            match report.claim() {
+                Claim::GuestDown { instance } => {
+                    let instance = instance.parse().expect("a uuid");
+                    recovery.subject = Subject::Guest { instance, host: host.id };
+                    recovery.body = Body::Instance(InstanceRecovery { state: InstanceState::Confirming });
+                }
+                Claim::ProcessDown { name } => {
+                    recovery.subject = Subject::Process { host: host.id, name };
+                    recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Confirming });
+                }
+                _ => self.engines[number].fleet.note_report(host.id, report.id, at, false),
+            }
             self.store.open(recovery, None);
         }
     }
