@@ -104,8 +104,12 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
             let serial =
                 wish.body.get("serial").and_then(|serial| serial.as_str()).unwrap_or_default().to_owned();
             open_recovery(shared, host).await?;
-            let confirmation =
-                Confirmation { serial, actor: wish.actor.clone(), reason: wish.reason.clone() };
+            let confirmation = Confirmation {
+                at: clock::mono(),
+                serial,
+                actor: wish.actor.clone(),
+                reason: wish.reason.clone(),
+            };
             shared.wishes.change(host, |kept| kept.confirmation = Some(confirmation));
             shared.changed.notify_waiters();
             Ok("the statement was handed to the open recovery, which compares the serial".into())

@@ -33,6 +33,8 @@ pub struct Failure {
 /// A statement of an operator that the machine is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
+    /// When it was made: life heard after it makes it void.
+    pub at: Mono,
     pub serial: String,
     pub actor: String,
     pub reason: String,

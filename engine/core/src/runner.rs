@@ -75,6 +75,9 @@ pub struct HostPatch {
     pub set_by_us: Option<SetByUs>,
     pub boot: Option<(u32, Option<BootId>)>,
     pub retire_boot: Option<BootId>,
+    /// A retired order gives the boot back (DESIGN 10.3).
+    #[serde(default)]
+    pub unretire_boot: Option<BootId>,
     /// The patch and the whole commit with it holds only if this is so.
     pub only_if: Option<HostCondition>,
 }

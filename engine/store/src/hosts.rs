@@ -317,6 +317,9 @@ fn apply(host: &mut Host, patch: &HostPatch) {
     if let Some((number, boot)) = patch.boot {
         (host.boot_number, host.boot) = (number, boot);
     }
+    if let Some(back) = patch.unretire_boot {
+        host.retired_boots.retain(|boot| *boot != back);
+    }
     if let Some(retired) = patch.retire_boot
         && !host.retired_boots.contains(&retired)
     {

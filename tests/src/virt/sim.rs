@@ -400,7 +400,12 @@ impl Sim {
             Cue::Confirm { host, serial } => {
                 self.say(format!("* the operator confirms that {host} is off"));
                 let Some(id) = self.store.host_named(&host).map(|host| host.id) else { return };
-                let said = Confirmation { serial, actor: "ann".into(), reason: "unplugged".into() };
+                let said = Confirmation {
+                    at: mono(self.now),
+                    serial,
+                    actor: "ann".into(),
+                    reason: "unplugged".into(),
+                };
                 for engine in &mut self.engines {
                     engine.confirmations.insert(id, said.clone());
                 }

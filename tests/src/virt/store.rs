@@ -223,6 +223,9 @@ fn patch_host(host: &mut Host, patch: &HostPatch) -> Result<(), Refused> {
     if let Some((number, boot)) = patch.boot {
         (host.boot_number, host.boot) = (number, boot);
     }
+    if let Some(back) = patch.unretire_boot {
+        host.retired_boots.retain(|boot| *boot != back);
+    }
     if let Some(boot) = patch.retire_boot
         && !host.retired_boots.contains(&boot)
     {

@@ -82,7 +82,8 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
             failed_after_acceptance(draft, vmove, &format!("its destination {dest} died before it arrived"));
         }
         None if waited > ASK_ACTION_AFTER_MS => match facts.actions.get(&vmove.instance) {
-            Some((_, Some(error))) => {
+            // Looked up after this call was accepted: an older action's error says nothing about it.
+            Some((at, Some(error))) if *at >= since => {
                 failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}"))
             }
             Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {}

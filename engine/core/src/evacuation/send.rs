@@ -173,7 +173,7 @@ fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Option<String> {
         let action = draft.view.facts.actions.get(&vmove.instance);
         match &migration.dest {
             None if migration.is_evacuation() => match action {
-                Some((_, Some(_))) => {}
+                Some((at, Some(_))) if draft.view.now.since(*at).as_millis() < 5_000 => {}
                 Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {
                     hosts.push(format!(
                         "an unnamed host (migration {} hangs in {})",

@@ -42,7 +42,13 @@ pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
 }
 
 pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool {
-    let Some(said) = draft.view.facts.confirmation.clone() else { return false };
+    let facts = draft.view.facts;
+    let Some(said) = facts.confirmation.clone() else { return false };
+    let on = facts.power.as_ref().filter(|reading| reading.power == Power::On).map(|reading| reading.at);
+    let beats = facts.evidence.beats.last_any().max(facts.evidence.beats.retired_echoed);
+    if beats.max(on).is_some_and(|life| life > said.at) {
+        return false;
+    }
     let epoch = draft.view.recovery.epoch;
     let made = fence::state_off(
         host.id,
@@ -55,7 +61,7 @@ pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool 
     );
     match made {
         Ok(proof) => {
-            let order = Order { attempt: 0, boot_number: host.boot_number };
+            let order = Order { attempt: 0, boot_number: host.boot_number, intent: None };
             out(draft, host, Some(proof.clone()));
             draft.note(
                 "off_confirmed",
@@ -130,7 +136,7 @@ fn waived(draft: &mut Draft<'_>, host: &Host) -> bool {
     let epoch = draft.view.recovery.epoch;
     match fence::waive(host.id, host.boot_number, epoch, trusted, nova_down, on, fresh) {
         Ok(proof) => {
-            let order = Order { attempt: 0, boot_number: host.boot_number };
+            let order = Order { attempt: 0, boot_number: host.boot_number, intent: None };
             out(draft, host, Some(proof.clone()));
             draft.note(
                 "fence_waived",
@@ -157,7 +163,7 @@ fn waived(draft: &mut Draft<'_>, host: &Host) -> bool {
     }
 }
 
-fn cancel(draft: &mut Draft<'_>, why: &str) {
+pub(super) fn cancel(draft: &mut Draft<'_>, why: &str) {
     draft.message = Some(why.to_owned());
     become_state(draft, HostState::Cancelled, why);
     draft.tell(EventKind::RecoveryClosed, why, json!({"outcome": "cancelled"}));

@@ -6,7 +6,8 @@ pub(super) fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
     if confirmed_by_operator(draft, host) {
         return;
     }
-    if let Some(outcome) = draft.view.facts.outcome("power_off").cloned() {
+    let answer = draft.view.facts.outcomes.iter().find(|outcome| Some(outcome.intent) == order.intent);
+    if let Some(outcome) = answer.cloned() {
         return fence_ended(draft, host, order, &outcome);
     }
     if draft.view.facts.in_flight("power_off") {
@@ -127,7 +128,8 @@ fn resume_order(draft: &mut Draft<'_>, host: &Host, order: &Order) {
 fn last_life(draft: &Draft<'_>) -> Option<Mono> {
     let evidence = &draft.view.facts.evidence;
     if evidence.agent {
-        evidence.beats.last_echoed
+        // A boot that was retired by a proof which life has voided still is life.
+        evidence.beats.last_echoed.max(evidence.beats.retired_echoed)
     } else {
         evidence.service.as_ref().and_then(|service| service.changed_after.or(service.changed_at))
     }
@@ -164,10 +166,15 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
             return Life::Asking;
         }
     }
+    let unretire_boot = host.boot.filter(|boot| host.retired_boots.contains(boot));
+    if host.set_by_us.forced_down || host.set_by_us.disabled {
+        return retire_by_return(draft, host, unretire_boot);
+    }
     let patch = HostPatch {
         admission: Some(Admission::In),
         maintenance_recovery: Some(false),
         proof: Some(None),
+        unretire_boot,
         ..HostPatch::default()
     };
     draft.hosts.push((host.id, patch));
@@ -178,6 +185,21 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
         json!({}),
     );
     become_state(draft, HostState::Confirming, "it came back before anything was moved");
+    Life::Retired
+}
+
+/// It lives, but Nova was told otherwise: closed here, and what was set is undone on the road that every returning host takes
+/// (DESIGN 10.1), by one hand alone.
+fn retire_by_return(draft: &mut Draft<'_>, host: &Host, unretire_boot: Option<BootId>) -> Life {
+    let patch = HostPatch { proof: Some(None), unretire_boot, ..HostPatch::default() };
+    draft.hosts.push((host.id, patch));
+    open_return(draft, host, admission::HostReturn::new());
+    let why = format!(
+        "{} reads On and has spoken since the order; what was set in Nova is undone on its way back",
+        host.name
+    );
+    draft.note("order_retired", why.clone(), json!({}));
+    cancel(draft, &why);
     Life::Retired
 }
 

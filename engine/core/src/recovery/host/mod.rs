@@ -24,14 +24,14 @@ use crate::evidence::Power;
 use crate::facts::Outcome;
 use crate::fence::{self, FenceProof};
 use crate::host::{Admission, Host, SetByUs};
-use crate::id::{HostId, RecoveryId};
+use crate::id::{BootId, HostId, RecoveryId};
 use crate::policy::Unfenced;
 use crate::runner::{HostCondition, HostPatch};
 use crate::step::{Draft, Memory};
 use crate::time::Mono;
 use crate::verdict::{self, Verdict};
 
-use confirm::{confirm, confirmed_by_operator};
+use confirm::{cancel, confirm, confirmed_by_operator};
 use fencing::{fencing, last_echoed, void_if_alive};
 use moving::moving;
 use proved::proved;
@@ -43,6 +43,8 @@ pub struct Order {
     pub attempt: u32,
     /// The host's boot number when it was written.
     pub boot_number: u32,
+    /// The intent that carries it: only its own answer counts, never that of an order before it.
+    pub intent: Option<uuid::Uuid>,
 }
 
 /// States of a host's recovery, with what each holds.
@@ -166,6 +168,7 @@ const REREAD_POWER_MS: u64 = 5_000;
 /// The next step of a host's recovery.
 pub fn step(draft: &mut Draft<'_>) {
     settle_inherited(draft);
+    settle_superseded(draft);
     let Some(host) = draft.view.facts.host.clone() else {
         draft.reason = "the host's row is being read".into();
         return draft.look_after(LOOK_MS);
@@ -208,6 +211,34 @@ fn become_state(draft: &mut Draft<'_>, next: HostState, reason: &str) {
     draft.look_after(0);
 }
 
+/// An answer to an order that another one has replaced proves nothing about the present one.
+fn settle_superseded(draft: &mut Draft<'_>) {
+    let current = match state(draft) {
+        HostState::Fencing { order }
+        | HostState::Proved { order, .. }
+        | HostState::Evacuating { order, .. }
+        | HostState::Verifying { order, .. }
+        | HostState::NeedsOperator { order: Some(order), .. } => order.intent,
+        _ => None,
+    };
+    let proved = state(draft).proof().is_some();
+    let old: Vec<uuid::Uuid> = draft
+        .view
+        .facts
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.effect.word() == "power_off" && (proved || Some(outcome.intent) != current))
+        .map(|outcome| outcome.intent)
+        .collect();
+    for intent in old {
+        draft.resolve(
+            intent,
+            "superseded",
+            json!({"why": "another order, or a proof, came before its answer"}),
+        );
+    }
+}
+
 /// Intents of a former owner that are settled by looking at the world rather than by their answer.
 fn settle_inherited(draft: &mut Draft<'_>) {
     let intents: Vec<_> = draft
@@ -247,6 +278,24 @@ fn needs_operator(draft: &mut Draft<'_>, order: Option<Order>, proof: Option<Fen
     draft.look_after(LOOK_MS);
 }
 
+/// Opens the host's way back beside this recovery.
+fn open_return(draft: &mut Draft<'_>, host: &Host, body: admission::HostReturn) {
+    let id = RecoveryId(draft.chance.uuid());
+    let recovery = draft.view.recovery;
+    draft.opens.push(Recovery {
+        id,
+        subject: Subject::Return { host: host.id },
+        body: Body::Return(body),
+        reason: "its recovery has closed".into(),
+        owner: None,
+        epoch: 0,
+        version: 0,
+        opened_at: draft.view.stamp,
+        closed_at: None,
+        ..recovery.clone()
+    });
+}
+
 /// Takes the host out: from the off order on (DESIGN 10.1).
 fn out(draft: &mut Draft<'_>, host: &Host, proof: Option<FenceProof>) {
     let patch = HostPatch {
@@ -264,12 +313,12 @@ fn out(draft: &mut Draft<'_>, host: &Host, proof: Option<FenceProof>) {
 /// Writes the order and sends it: intent and deed of one commit.
 fn order_off(draft: &mut Draft<'_>, host: &Host, attempt: u32, why: &str) {
     out(draft, host, None);
-    let order = Order { attempt, boot_number: host.boot_number };
-    draft.act(
+    let intent = draft.act(
         Effect::PowerOff { host: host.id },
         attempt,
         json!({"why": why, "boot_number": host.boot_number}),
     );
+    let order = Order { attempt, boot_number: host.boot_number, intent: Some(intent) };
     draft.note(
         "off_ordered",
         format!("power off of {} ordered (attempt {attempt})", host.name),

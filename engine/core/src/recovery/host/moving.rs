@@ -102,18 +102,5 @@ fn finish(draft: &mut Draft<'_>, host: &Host, failed: usize) {
         &text,
         json!({"outcome": outcome, "guests": total, "failed": failed}),
     );
-    let id = RecoveryId(draft.chance.uuid());
-    let recovery = draft.view.recovery;
-    draft.opens.push(Recovery {
-        id,
-        subject: Subject::Return { host: host.id },
-        body: Body::Return(admission::HostReturn::new()),
-        reason: "its recovery has closed".into(),
-        owner: None,
-        epoch: 0,
-        version: 0,
-        opened_at: draft.view.stamp,
-        closed_at: None,
-        ..recovery.clone()
-    });
+    open_return(draft, host, admission::HostReturn::new());
 }

@@ -227,6 +227,10 @@ impl Cloud {
         {
             return Done::Gone { text: "no such guest".into() };
         }
+        // Rare by itself and with an end of its own: made less rare.
+        if matches!(effect, Effect::ResetToError { .. }) && self.hit(self.trouble) {
+            return Done::Refused { status: 403, text: "not allowed".into() };
+        }
         if !self.hit(self.trouble) {
             self.execute(effect);
             return Done::Accepted { note: "req-1".into() };

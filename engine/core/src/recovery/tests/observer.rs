@@ -436,7 +436,10 @@ impl Observer {
             self.reach("cancelled");
         }
         if self.ordered {
-            self.demand(!cancelled, "I21", "a written order was cancelled");
+            // Retired with Nova already told: closed by opening the host's way back, which is no plain cancel (DESIGN 10.3).
+            let retired = commit.opens.iter().any(|opened| matches!(opened.body, Body::Return(_)))
+                && commit.audit.iter().any(|entry| entry.what == "order_retired");
+            self.demand(!cancelled || retired, "I21", "a written order was cancelled");
             if withdrawn && commit.intents.iter().any(|intent| intent.effect == "evacuate") {
                 self.reach("went on under maintenance");
             }

@@ -273,8 +273,12 @@ impl World {
         if self.hit(people / 2) {
             let serial = if self.dice.number().is_multiple_of(3) { "another" } else { SERIAL };
             self.confirmed_at = self.now;
-            self.confirmation =
-                Some(Confirmation { serial: serial.into(), actor: "ann".into(), reason: "unplugged".into() });
+            self.confirmation = Some(Confirmation {
+                at: self.now,
+                serial: serial.into(),
+                actor: "ann".into(),
+                reason: "unplugged".into(),
+            });
         }
         if self.hit(people) {
             self.cloud.meddle();
