@@ -218,7 +218,7 @@ pub(crate) fn recovery(host: Host) -> Recovery {
 }
 
 pub(crate) fn set_fencing(recovery: &mut Recovery) {
-    set_state(recovery, HostState::Fencing { order: Order { attempt: 1, boot_number: 1 } });
+    set_state(recovery, HostState::Fencing { order: Order { attempt: 1, boot_number: 1, intent: None } });
 }
 
 pub(crate) fn set_state(recovery: &mut Recovery, state: HostState) {

@@ -145,7 +145,7 @@ async fn story(site: &Site) -> Recovery {
     let mut fenced = change(&recovery);
     set_state(
         &mut fenced.recovery,
-        HostState::Evacuating { order: Order { attempt: 1, boot_number: 1 }, proof },
+        HostState::Evacuating { order: Order { attempt: 1, boot_number: 1, intent: None }, proof },
     );
     fenced.recovery.reason = "evacuating its guests".into();
     fenced.vmoves = vec![guest(&recovery)];
