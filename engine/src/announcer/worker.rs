@@ -157,7 +157,7 @@ impl Worker {
             (&self.hook.name, claimed.delivery.event, claimed.delivery.attempts + 1);
         match (outcome, sent) {
             ("dead", Err(failure)) => {
-                tracing::error!(webhook, %event, attempts, error = failure.text, "dead letter: given up; send it again with `halberd webhook retry` once the receiver is well");
+                tracing::error!(webhook, %event, attempts, error = failure.text, "dead letter: given up; mend the receiver, the event stays readable at /halberd/v1/events");
             }
             (_, Err(failure)) if attempts == 1 => {
                 tracing::warn!(webhook, %event, error = failure.text, "webhook failed; trying on")

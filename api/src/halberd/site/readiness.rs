@@ -233,7 +233,7 @@ fn agent_checks(host: &Host, agent: &AgentView) -> Vec<ReadinessCheck> {
             "{}: no start gate is attested, so after an unclean boot guests may start too early",
             host.name
         );
-        let remedy = "Enable the start gate in halberd-monitor's configuration.";
+        let remedy = "Switch libvirt's autostart and Nova's resume_guests_state_on_host_boot off there.";
         found.push(check("start_gate_present", subject(host), Yellow, reason, remedy));
     }
     if host.serial.is_none() {
