@@ -14,6 +14,8 @@ use uuid::Uuid;
 use crate::auth::Auth;
 use crate::config::{ApiConfig, AuthMode, ConfigError};
 use crate::health::EngineWatch;
+use crate::policy::Policy;
+use crate::project_id::ProjectIds;
 
 /// What the program that composes us brings.
 #[derive(Debug)]
@@ -44,6 +46,11 @@ pub struct Inner {
     pub db: Db,
     pub sealer: Sealer,
     pub auth: Auth,
+    /// Who may do what.
+    pub policy: Arc<Policy>,
+    /// `WWW-Authenticate` of a 401.
+    pub(crate) challenge: String,
+    pub(crate) project_ids: ProjectIds,
     pub nova: Option<Nova>,
     pub nudge: Arc<Notify>,
     pub webhooks: Vec<String>,
@@ -62,15 +69,22 @@ impl Deref for App {
 
 impl App {
     /// # Errors
-    /// Settings that cannot stand, see [`ApiConfig::check`]; `auth = "keystone"` without a Keystone.
+    /// Settings that cannot stand, see [`ApiConfig::check`]; a policy file that cannot; `auth = "keystone"` without a Keystone.
     pub fn new(parts: Parts) -> Result<App, ConfigError> {
         parts.config.check()?;
+        let policy = parts.config.policy()?;
+        for warning in policy.warnings() {
+            tracing::warn!(file = ?parts.config.policy_file, "[api] policy_file: {warning}");
+        }
         let auth = match (parts.config.auth, parts.keystone) {
             (AuthMode::None, _) => Auth::None,
             (AuthMode::Keystone, Some(keystone)) => Auth::Keystone(keystone),
             (AuthMode::Keystone, None) => return Err(ConfigError::NoKeystone),
         };
         Ok(App(Arc::new(Inner {
+            challenge: auth.challenge(&parts.config),
+            policy: Arc::new(policy),
+            project_ids: parts.config.project_ids()?,
             config: parts.config,
             db: parts.db,
             sealer: parts.sealer,

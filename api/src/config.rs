@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::cors::is_origin;
+use crate::policy::{Policy, PolicyError};
+use crate::project_id::ProjectIds;
+
 /// Who is believed to be who.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,12 +41,32 @@ pub struct ApiConfig {
     pub max_limit: u32,
     /// Largest request body, bytes.
     pub max_body: usize,
+    /// Connections at once; for one more the idlest is closed.
+    pub max_connections: u32,
+    /// Seconds for a TLS handshake, and for the whole head of a request; then the connection is closed.
+    pub head_timeout_s: u64,
+    /// Seconds for the whole body of a request, then 408; as long may a client leave an answer unread.
+    pub body_timeout_s: u64,
+    /// Seconds a connection may be idle between two requests.
+    pub idle_timeout_s: u64,
     /// Ids of the projects in which the roles `manager`, `member` and `reader` count without system scope.
     pub operator_projects: Vec<String>,
-    /// Named in the `WWW-Authenticate` header of a 401: Keystone's public address.
+    /// Rules in oslo.policy's language, YAML or JSON, that override the defaults they name; the original's file is taken as it is.
+    pub policy_file: Option<PathBuf>,
+    /// With one of these roles a token in `X-Service-Token` makes up for an expired one of the user.
+    pub service_token_roles: Vec<String>,
+    /// A token in `X-Service-Token` without one of those roles is refused.
+    pub service_token_roles_required: bool,
+    /// Which first part of a `/v1` path is a project's id: a regular expression of character classes and repetitions.
+    pub project_id_regex: String,
+    /// Named in the `WWW-Authenticate` header of a 401: Keystone's public address. Default: where `[openstack]` logs in.
     pub www_authenticate_uri: Option<String>,
     /// Seconds within which an equal report is a duplicate (the original's `duplicate_notification_detection_interval`).
     pub duplicate_window_s: u64,
+    /// Origins whose pages may read our answers in a browser, such as `https://horizon.example.org`; none by default.
+    pub cors_allowed_origins: Vec<String>,
+    /// While this file exists, `/healthcheck` says 503 and load balancers send nobody here (the original's `disable_by_file`).
+    pub healthcheck_disable_file: Option<PathBuf>,
 }
 
 impl Default for ApiConfig {
@@ -58,9 +82,23 @@ impl Default for ApiConfig {
             max_limit: halberd_types::v1::list::MAX_LIMIT,
             // oslo.middleware's default: what clients could send to the original.
             max_body: 114_688,
+            max_connections: 8_192,
+            // A client that is alive sends a head at once; the rest is for a lost packet or two.
+            head_timeout_s: 10,
+            // The largest body by a line of 32 kbit/s.
+            body_timeout_s: 30,
+            // Longer than clients and proxies keep a connection in their pools: the one who closes should not be the one who may just be
+            // sent a report.
+            idle_timeout_s: 120,
             operator_projects: Vec::new(),
+            policy_file: None,
+            service_token_roles: vec!["service".to_owned()],
+            service_token_roles_required: false,
+            project_id_regex: r"[0-9a-f\-]+".to_owned(),
             www_authenticate_uri: None,
             duplicate_window_s: 180,
+            cors_allowed_origins: Vec::new(),
+            healthcheck_disable_file: None,
         }
     }
 }
@@ -79,6 +117,16 @@ pub enum ConfigError {
     Zero(&'static str),
     #[error("[api] link_prefix {0:?} must begin with http:// or https://")]
     LinkPrefix(String),
+    #[error(
+        "[api] cors_allowed_origins {0:?}: write an origin as browsers do, https://horizon.example.org, without a path or a '*'"
+    )]
+    Origin(String),
+    #[error(
+        "[api] project_id_regex {pattern:?}: {why}; understood are characters and classes such as [0-9a-f\\-], each with + * ? or {{n,m}}"
+    )]
+    ProjectIdRegex { pattern: String, why: String },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error(
         "[api] auth = \"keystone\" needs the section [openstack]: the API validates tokens with its own login"
     )]
@@ -102,18 +150,39 @@ impl ApiConfig {
             }
             _ => {}
         }
-        if self.max_limit == 0 {
-            return Err(ConfigError::Zero("max_limit"));
+        let at_least_one = [
+            ("max_limit", u64::from(self.max_limit)),
+            ("max_body", self.max_body as u64),
+            ("max_connections", u64::from(self.max_connections)),
+            ("head_timeout_s", self.head_timeout_s),
+            ("body_timeout_s", self.body_timeout_s),
+            ("idle_timeout_s", self.idle_timeout_s),
+        ];
+        if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Zero(key));
         }
-        if self.max_body == 0 {
-            return Err(ConfigError::Zero("max_body"));
+        if let Some(origin) = self.cors_allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(ConfigError::Origin(origin.clone()));
         }
         match &self.link_prefix {
             Some(prefix) if !prefix.starts_with("http://") && !prefix.starts_with("https://") => {
                 Err(ConfigError::LinkPrefix(prefix.clone()))
             }
-            _ => Ok(()),
+            _ => self.project_ids().map(|_| ()),
         }
+    }
+
+    /// Who may do what: the defaults under the policy file, which is read here.
+    ///
+    /// # Errors
+    /// [`ConfigError::Policy`].
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        Ok(self.policy_file.as_deref().map_or_else(|| Ok(Policy::default()), Policy::load)?)
+    }
+
+    pub(crate) fn project_ids(&self) -> Result<ProjectIds, ConfigError> {
+        ProjectIds::parse(&self.project_id_regex)
+            .map_err(|why| ConfigError::ProjectIdRegex { pattern: self.project_id_regex.clone(), why })
     }
 }
 
@@ -152,7 +221,13 @@ mod tests {
             (ApiConfig { tls_client_ca: Some("a".into()), ..base() }, "tls_cert"),
             (ApiConfig { max_limit: 0, ..base() }, "max_limit"),
             (ApiConfig { max_body: 0, ..base() }, "max_body"),
+            (ApiConfig { max_connections: 0, ..base() }, "max_connections"),
+            (ApiConfig { head_timeout_s: 0, ..base() }, "head_timeout_s"),
+            (ApiConfig { body_timeout_s: 0, ..base() }, "body_timeout_s"),
+            (ApiConfig { idle_timeout_s: 0, ..base() }, "idle_timeout_s"),
+            (ApiConfig { project_id_regex: "(a|b)".into(), ..base() }, "project_id_regex"),
             (ApiConfig { link_prefix: Some("ha.example.org".into()), ..base() }, "link_prefix"),
+            (ApiConfig { cors_allowed_origins: vec!["*".into()], ..base() }, "cors_allowed_origins"),
         ];
         for (config, names) in table {
             let error = config.check().unwrap_err().to_string();

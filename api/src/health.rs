@@ -3,6 +3,8 @@
 //! Liveness asks nobody: a process that waits for its database must not be restarted for it. Readiness writes a transaction's beginning to the
 //! database and looks whether an engine renews its lease. Leases are watched as engines watch each other: by a counter that moves on our
 //! own monotonic clock, never by anyone's wall clock (DESIGN 3).
+//!
+//! A file named in the configuration takes this process out of a load balancer before maintenance, as the original's `disable_by_file` did.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,7 +46,12 @@ impl EngineWatch {
 pub(crate) async fn show(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Response {
     let asks_ready =
         uri.query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("ready")));
-    let troubles = if asks_ready { troubles(&app).await } else { Vec::new() };
+    let disabled = app.config.healthcheck_disable_file.as_ref().is_some_and(|file| file.exists());
+    let troubles = match (disabled, asks_ready) {
+        (true, _) => vec!["DISABLED BY FILE".to_owned()],
+        (false, true) => troubles(&app).await,
+        (false, false) => Vec::new(),
+    };
     let status = if troubles.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let wants_json = headers
         .get(header::ACCEPT)

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request
 use halberd_types::v1::list::{Columns, Page, Query as Pairs};
 use halberd_types::v1::value::path_uuid;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -23,16 +23,34 @@ impl FromRequest<App> for Body {
 
     async fn from_request(request: Request, app: &App) -> ApiResult<Self> {
         accepts(request.headers())?;
-        // The only ways this fails: more than the limit, or a client that went away.
-        let bytes =
-            Bytes::from_request(request, app).await.map_err(|_| ApiError::too_large(app.config.max_body))?;
+        let bytes = Bytes::from_request(request, app).await.map_err(|refused| match refused.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(app.config.max_body),
+            // It went away, or its chunks are none.
+            _ => ApiError::bad_request("The body did not come whole."),
+        })?;
         if bytes.is_empty() {
             return Err(ApiError::bad_request("The request has no body."));
         }
         check_depth(&bytes)?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| ApiError::bad_request(format!("The body is not JSON in UTF-8: {error}.")))
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::bad_request(format!("The body is not JSON in UTF-8: {error}.")))?;
+        if has_nul(&value) {
+            return Err(ApiError::bad_request(NUL));
+        }
+        Ok(Self(value))
+    }
+}
+
+/// No text of ours has the character NUL: PostgreSQL cannot store it, and programs in C end a text there.
+pub(crate) const NUL: &str = "A text holds the character NUL (U+0000), which no field takes.";
+
+/// Whether any text of a body, key or value, holds NUL. The body's depth is bounded before.
+pub(crate) fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 
@@ -109,10 +127,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
+        let query = parts.uri.query().unwrap_or_default();
+        if !is_text(query) {
+            return Err(ApiError::bad_request(NO_TEXT));
+        }
         Query::try_from_uri(&parts.uri)
             .map(|Query(pairs)| Self(pairs))
             .map_err(|_| ApiError::bad_request("The query string cannot be read."))
     }
+}
+
+pub(crate) const NO_TEXT: &str = "The query string is not UTF-8, or holds the character NUL (U+0000).";
+
+/// Whether a query string is UTF-8 without NUL once its percent signs are read. The decoder would replace what is not, and a filter would then
+/// silently mean something else.
+pub(crate) fn is_text(query: &str) -> bool {
+    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let (bytes, mut read, mut at) = (query.as_bytes(), Vec::new(), 0);
+    while let Some(byte) = bytes.get(at) {
+        let decoded = match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        at += if decoded.is_some() { 3 } else { 1 };
+        read.push(decoded.unwrap_or(*byte));
+    }
+    std::str::from_utf8(&read).is_ok_and(|text| !text.contains('\0'))
 }
 
 /// The variable parts of a path, by the names they have in the route. They are judged when a handler asks, as schema and role come first.
@@ -158,6 +198,24 @@ mod tests {
         assert!(check_depth(flat.as_bytes()).is_ok());
         let quoted = format!("{{\"a\\\"{}\":1}}", "[".repeat(1000));
         assert!(check_depth(quoted.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn queries_are_text() {
+        let table = [
+            ("", true),
+            ("name=a%20b+c&x=%C3%A4", true),
+            ("name=%", true),
+            ("name=%zz%4", true),
+            ("name=%ff", false),
+            ("name=%C3&x=%A4", false),
+            ("name=%ED%A0%80", false),
+            ("name=a%00b", false),
+            ("%00=x", false),
+        ];
+        for (query, good) in table {
+            assert_eq!(is_text(query), good, "{query}");
+        }
     }
 
     #[test]

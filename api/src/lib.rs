@@ -6,7 +6,7 @@
 //!
 //! The way of a `/v1` request: [`router`] gives it an id, drops identity headers from outside, checks its size, its token ([`auth`]) and its
 //! microversion ([`version`]), strips project and format from its path; the handler (one file per verb) checks schema, then role
-//! ([`access`]), then the rest in the order the contract gives.
+//! ([`access`], [`policy`]), then the rest in the order the contract gives.
 //!
 //! No listener here but [`serve`]: the `halberd` program binds, and adds TLS.
 
@@ -15,12 +15,17 @@ mod answer;
 pub mod app;
 pub mod auth;
 pub mod config;
+mod cors;
 pub mod error;
 pub mod halberd;
 mod health;
 mod hosts;
 mod input;
 mod notifications;
+mod openapi;
+pub mod policy;
+mod project_id;
+mod refused;
 mod router;
 mod segments;
 mod version;
@@ -31,4 +36,4 @@ pub use app::{App, Parts};
 pub use auth::{Caller, RequestId};
 pub use config::{ApiConfig, AuthMode, ConfigError};
 pub use error::ApiError;
-pub use router::{router, serve};
+pub use router::{router, serve, v1_routes};

@@ -16,31 +16,64 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use halberd_types::v1::microversion::Microversion;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use tokio::net::TcpListener;
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
 use crate::auth::{Auth, RequestId, authenticate, strip_identity};
+use crate::cors::cross_origin;
 use crate::error::ApiError;
+use crate::project_id::ProjectIds;
 use crate::{halberd, health, hosts, notifications, segments, version, vmoves};
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let v1 = from_fn_with_state(app.clone(), enter_v1).layer(v1().with_state(app.clone()));
-    Router::new()
+    let v1 = from_fn_with_state(app.clone(), enter_v1).layer(v1_routes().with_state(app.clone()));
+    let by_media_type = v1.clone();
+    let elsewhere =
+        async move |State(app): State<App>, headers: HeaderMap, uri: Uri, mut request: Request| {
+            let Some(under_v1) = under_v1(&headers, &uri) else {
+                return version::choices(State(app), headers, uri).await;
+            };
+            let id = request.extensions().get::<RequestId>().map(RequestId::header_value);
+            *request.uri_mut() = under_v1;
+            let mut response = by_media_type.oneshot(request).await.into_response();
+            response.headers_mut().extend(id.map(|id| (RequestId::HEADER, id)));
+            response
+        };
+    let router = Router::new()
         .route("/", get(version::list).fallback(version::choices))
         .route("/healthcheck", get(health::show))
         .route_service("/v1", v1.clone())
         .route_service("/v1/", v1.clone())
         .route_service("/v1/{*rest}", v1)
         .nest("/halberd/v1", halberd::routes().merge(halberd::agent_routes()))
-        .fallback(version::choices)
+        .fallback(elsewhere)
         .layer(DefaultBodyLimit::max(app.config.max_body))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(app.clone(), door))
-        .with_state(app)
+        .layer(CatchPanicLayer::custom(panicked));
+    let router = match app.config.cors_allowed_origins.is_empty() {
+        true => router,
+        false => router.layer(from_fn_with_state(app.clone(), cross_origin)),
+    };
+    router.layer(from_fn_with_state(app.clone(), door)).with_state(app)
+}
+
+/// The same path below `/v1`, for one who chose the version by the parameter of a media type rather than by the path (contract 1.14).
+fn under_v1(headers: &HeaderMap, uri: &Uri) -> Option<Uri> {
+    let chooses = |name: HeaderName| {
+        let types = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        types.flat_map(|list| list.split(',')).any(|one| {
+            let mut parts = one.split(';').map(str::trim);
+            let ours = matches!(parts.next(), Some("application/json" | VENDOR_TYPE));
+            ours && parts.any(|parameter| parameter == "version=1")
+        })
+    };
+    if !chooses(header::ACCEPT) && !chooses(header::CONTENT_TYPE) {
+        return None;
+    }
+    format!("/v1{}", uri.path_and_query()?).parse().ok()
 }
 
 /// Serves plain HTTP until `shutdown` is done, then finishes what is under way.
@@ -55,20 +88,34 @@ pub async fn serve(
     axum::serve(listener, router(app)).with_graceful_shutdown(shutdown).await
 }
 
-fn v1() -> Router<App> {
-    Router::new()
+/// Lists, and the name of an item in each.
+const LISTS: [(&str, &str); 4] = [
+    ("/segments", "segment"),
+    ("/segments/{segment}/hosts", "host"),
+    ("/notifications", "notification"),
+    ("/notifications/{notification}/vmoves", "vmove"),
+];
+
+/// The routes of `/v1`, without mount, project and format, and without their way in: [`router`] has both.
+pub fn v1_routes() -> Router<App> {
+    // What the original's router knew of every resource and had no code for: the forms of a web page, and an action.
+    let unwritten = LISTS.iter().fold(Router::new(), |router, (list, item)| {
+        router
+            .route(&format!("{list}/new"), strict(get(bad_method)))
+            .route(&format!("{list}/{{{item}}}/edit"), strict(get(bad_method)))
+            .route(&format!("{list}/{{{item}}}/action"), strict(post(bad_method)))
+    });
+    unwritten
         .route("/", strict(get(version::detail)))
         .route("/versions", strict(get(bad_method)))
         .route("/versions/{id}", strict(get(version::item)))
         .route("/extensions", strict(get(version::extensions).post(bad_method)))
         .route("/extensions/{alias}", item(get(version::extension)))
         .route("/segments", strict(get(segments::list).post(segments::create)))
-        .route("/segments/new", strict(get(bad_method)))
         .route(
             "/segments/{segment}",
             strict(get(segments::show).put(segments::update).delete(segments::delete)),
         )
-        .route("/segments/{segment}/action", strict(post(bad_method)))
         .route("/segments/{segment}/hosts", strict(get(hosts::list).post(hosts::create)))
         .route(
             "/segments/{segment}/hosts/{host}",
@@ -110,7 +157,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 }
 
 /// Every request's way in and out: its id, no identity from outside, its count and time.
-async fn door(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn door(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let begin = Instant::now();
     if matches!(app.auth, Auth::Keystone(_)) {
         strip_identity(request.headers_mut());
@@ -190,7 +237,7 @@ async fn admit(
     if declared_length(&request).is_some_and(|length| length > app.config.max_body as u64) {
         return Err(ApiError::too_large(app.config.max_body).into_response());
     }
-    let place = Folded::of(request.uri().path());
+    let place = Folded::of(request.uri().path(), &app.project_ids);
     let is_discovery = place.as_ref().is_some_and(|place| place.path == "/" && place.project.is_none());
     let project = if is_discovery {
         None
@@ -229,12 +276,12 @@ struct Folded {
 
 impl Folded {
     /// `None` for a path that has no route in any spelling.
-    fn of(path: &str) -> Option<Folded> {
+    fn of(path: &str, ids: &ProjectIds) -> Option<Folded> {
         let rest = path.strip_prefix("/v1")?;
         let rest = if rest.is_empty() { "/" } else { rest };
         let rest = [".json", ".xml"].iter().find_map(|format| rest.strip_suffix(format)).unwrap_or(rest);
         let first = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
-        if !is_project(first) {
+        if RESOURCES.contains(&first) || !ids.matches(first) {
             return Some(Folded { project: None, path: rest.to_owned() });
         }
         // The project alone is no route.
@@ -255,10 +302,8 @@ impl Folded {
     }
 }
 
-/// `[0-9a-f\-]+`, the original's default for a project id in a path. No resource's name is made of these.
-fn is_project(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f' | b'-'))
-}
+/// First parts of our own paths: no project's id, whatever `project_id_regex` says.
+const RESOURCES: [&str; 4] = ["segments", "notifications", "extensions", "versions"];
 
 #[cfg(test)]
 mod tests {
@@ -279,13 +324,18 @@ mod tests {
             ("/v1/0f-9/", None),
             ("/v1/Project/segments", Some((None, "/Project/segments"))),
         ];
+        let ids = crate::ApiConfig::default().project_ids().unwrap();
         for (path, want) in table {
             let want = want.map(|(project, path): (Option<&str>, &str)| Folded {
                 project: project.map(str::to_owned),
                 path: path.to_owned(),
             });
-            assert_eq!(Folded::of(path), want, "{path}");
+            assert_eq!(Folded::of(path, &ids), want, "{path}");
         }
+        let any = ProjectIds::parse("[^/]+").unwrap();
+        let folded = Folded::of("/v1/My Cloud/segments", &any).unwrap();
+        assert_eq!((folded.project.as_deref(), folded.path.as_str()), (Some("My Cloud"), "/segments"));
+        assert_eq!(Folded::of("/v1/segments/x", &any).unwrap().project, None);
     }
 
     #[tokio::test]

@@ -48,15 +48,22 @@ pub(crate) async fn choices(State(app): State<App>, headers: HeaderMap, uri: Uri
 /// `GET /v1/extensions`
 pub(crate) async fn extensions(caller: Caller) -> ApiResult<Response> {
     caller.may("os_masakari_api:extensions:index")?;
-    Ok(answer::many("extensions", &EXTENSIONS))
+    let seen: Vec<_> = EXTENSIONS.iter().filter(|extension| may_discover(&caller, extension.alias)).collect();
+    Ok(answer::many("extensions", &seen))
 }
 
 /// `GET /v1/extensions/{alias}`
 pub(crate) async fn extension(caller: Caller, place: Place) -> ApiResult<Response> {
     caller.may("os_masakari_api:extensions:detail")?;
-    let found =
-        find_extension(place.text("alias")).ok_or_else(|| ApiError::not_found("No such extension."))?;
+    let found = find_extension(place.text("alias"))
+        .filter(|extension| may_discover(&caller, extension.alias))
+        .ok_or_else(|| ApiError::not_found("No such extension."))?;
     Ok(answer::one(StatusCode::OK, "extension", found))
+}
+
+/// Who may not know of an extension does not see it listed.
+fn may_discover(caller: &Caller, alias: &str) -> bool {
+    caller.may(&format!("os_masakari_api:{alias}:discoverable")).is_ok()
 }
 
 /// The microversion a request asks for.

@@ -24,6 +24,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::clock;
+use crate::collect::watch;
 use crate::shared::Shared;
 
 /// No more reports are taken up in one round; the rest waits for the next, a quarter of a second later.
@@ -90,7 +91,16 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
                 .await;
         }
         Claim::HostDown => {
-            shared.fleet().note_report(host.id, report.id, at, report.origin == Origin::Agent);
+            let by_agent = report.origin == Origin::Agent;
+            let note = || shared.fleet().note_report(host.id, report.id, at, by_agent);
+            if !note() {
+                // Registered a moment ago: a recovery opened now would wait for evidence that nobody noted.
+                watch::refresh(shared).await?;
+                if !note() {
+                    tracing::warn!(notification = %report.id, host = host.name, "its host is not known here yet; taken up in the next round");
+                    return Ok(());
+                }
+            }
             Subject::Host { host: host.id }
         }
         Claim::GuestDown { instance } => match instance.parse() {
@@ -176,6 +186,7 @@ fn new_recovery(
         Subject::Process { .. } => Body::Process(ProcessRecovery { state: ProcessState::Confirming }),
         Subject::Host { .. } | Subject::Return { .. } => Body::Host(HostRecovery::new()),
     };
+    let hooks = shared.hooks.for_kind(subject.kind());
     Recovery {
         id: RecoveryId(Uuid::new_v4()),
         notification,
@@ -185,6 +196,7 @@ fn new_recovery(
         method: segment.recovery_method,
         policy,
         body,
+        hooks,
         reason: "opened".into(),
         workflow_version: WORKFLOW_VERSION,
         owner: None,

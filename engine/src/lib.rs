@@ -1,9 +1,10 @@
 //! The engine: sees, judges, acts, tells. What it believes and decides is in `halberd-core`; here is what carries it out.
 //!
 //! [`collect`] keeps what was seen, [`intake`] opens recoveries, [`runner`] owns and drives them, [`effects`] does, through the
-//! doors in [`ports`], [`announcer`] tells the outer world, [`supervise`] watches the control plane.
+//! doors in [`ports`], [`announcer`] and [`bus`] tell the outer world, [`supervise`] watches the control plane.
 
 pub mod announcer;
+pub mod bus;
 pub mod check;
 pub mod clock;
 pub mod collect;

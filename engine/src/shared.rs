@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect::fleet::Fleet;
 use crate::config::EngineConfig;
+use crate::effects::hooks::Hooks;
 use crate::ports::{Cloud, Power};
 use crate::wishes::Kept;
 
@@ -28,6 +29,8 @@ pub struct Shared {
     /// `None`: no `[openstack]` section; everything waits with that reason.
     pub cloud: Option<Arc<dyn Cloud>>,
     pub power: Arc<dyn Power>,
+    /// What operators have run beside recoveries.
+    pub hooks: Hooks,
     /// Names of the configured webhooks: each event gets a delivery for each.
     pub webhooks: Vec<String>,
     /// The API wrote something an engine should see; a hint, timers find it too.
@@ -50,6 +53,7 @@ pub struct Parts {
     pub policy: Policy,
     pub cloud: Option<Arc<dyn Cloud>>,
     pub power: Arc<dyn Power>,
+    pub hooks: Hooks,
     pub webhooks: Vec<String>,
     pub nudge: Arc<Notify>,
 }
@@ -65,6 +69,7 @@ impl Shared {
             policy: parts.policy,
             cloud: parts.cloud,
             power: parts.power,
+            hooks: parts.hooks,
             webhooks: parts.webhooks,
             nudge: parts.nudge,
             changed: Notify::new(),

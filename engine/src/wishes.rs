@@ -1,11 +1,12 @@
 //! What operators wished for (DESIGN 10.8): done, kept for the recovery it is meant for, or refused with the reason.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use halberd_core::brake::Gate;
 use halberd_core::facts::Confirmation;
-use halberd_core::id::HostId;
+use halberd_core::hook::HookWish;
+use halberd_core::id::{HostId, RecoveryId};
 use halberd_core::recovery::host::HostState;
 use halberd_core::recovery::{Body, Recovery, Subject};
 use halberd_store::wishes::{self, WishRow};
@@ -31,26 +32,43 @@ pub struct HostWishes {
 
 /// Wishes by host, in memory: an operator's word is given again after a restart rather than acted on unseen.
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<BTreeMap<HostId, HostWishes>>);
+pub struct Kept {
+    hosts: Mutex<BTreeMap<HostId, HostWishes>>,
+    /// About held hooks: of one recovery alone, since a host may have several.
+    hooks: Mutex<BTreeMap<RecoveryId, HookWish>>,
+}
 
 impl Kept {
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<HostId, HostWishes>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, BTreeMap<RecoveryId, HookWish>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, host: HostId, change: impl FnOnce(&mut HostWishes)) {
-        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default());
+        change(self.hosts().entry(host).or_default());
     }
 
     fn get(&self, host: HostId) -> HostWishes {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&host).cloned().unwrap_or_default()
+        self.hosts().get(&host).cloned().unwrap_or_default()
+    }
+
+    /// Takes the word about a recovery's held hook: it counts once.
+    pub fn take_hook(&self, recovery: RecoveryId) -> Option<HookWish> {
+        self.hooks().remove(&recovery)
     }
 
     /// Takes the wish to try again: it counts once.
     pub fn take_retry(&self, host: HostId) -> bool {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get_mut(&host).is_some_and(|kept| std::mem::take(&mut kept.retry))
+        self.hosts().get_mut(&host).is_some_and(|kept| std::mem::take(&mut kept.retry))
     }
 
     /// Forgets what was wished once the recovery it was meant for is over.
-    pub fn forget(&self, host: HostId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+    pub fn forget(&self, host: HostId, recovery: RecoveryId) {
+        self.hosts().remove(&host);
+        self.hooks().remove(&recovery);
     }
 }
 
@@ -116,6 +134,9 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         "release" => {
             let recovery = recovery_of(shared, id).await?;
+            if let Some(answer) = about_hook(shared, &recovery, row, false) {
+                return Ok(answer);
+            }
             let gate = match &recovery.body {
                 Body::Host(body) => match &body.state {
                     HostState::Held { gate } => gate.parse::<Gate>().map_err(|error| error.to_string())?,
@@ -151,6 +172,9 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
             let recovery = recovery_of(shared, id).await?;
             if !recovery.is_open() {
                 return Err(format!("the recovery is {}: a new report opens a new one", recovery.word()));
+            }
+            if let Some(answer) = about_hook(shared, &recovery, row, true) {
+                return Ok(answer);
             }
             shared.wishes.change(recovery.subject.host(), |kept| kept.retry = true);
             shared.changed.notify_waiters();
@@ -198,6 +222,16 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         other => Err(format!("this version of the engine does not take the wish '{other}'")),
     }
+}
+
+/// Keeps a word about the hook that holds a recovery, if one does.
+fn about_hook(shared: &Shared, recovery: &Recovery, row: &WishRow, retry: bool) -> Option<String> {
+    let held = recovery.hooks.held().filter(|_| recovery.is_open())?;
+    let who = format!("{}: {}", row.wish.actor, row.wish.reason);
+    shared.wishes.hooks().insert(recovery.id, HookWish { retry, who });
+    shared.changed.notify_waiters();
+    let done = if retry { "is run again" } else { "is gone on without" };
+    Some(format!("hook {} ({}) {done}", held.hook, held.at))
 }
 
 /// Asked of the database: what this engine knows of the fleet is up to a second old, and a new host's first wish comes sooner.

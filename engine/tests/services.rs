@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p halberd-engine --test services`. A server that is neither installed nor installable is skipped, and said so.
 
+mod bus;
 mod servers;
 
 use std::time::{Duration, Instant};

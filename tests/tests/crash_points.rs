@@ -4,6 +4,7 @@
 
 use halberd_sim::{Fault, WorldSpec};
 use halberd_tests::virt::checker;
+use halberd_tests::virt::hooks::{Configured, How};
 use halberd_tests::virt::sim::{Cue, Setup, Sim};
 
 const END: u64 = 300_000;
@@ -14,6 +15,13 @@ fn setup(engines: usize) -> Setup {
     Setup { world, engines, ..Setup::default() }
 }
 
+/// The same with hooks at every point, one of which is run twice.
+fn hooked(engines: usize) -> Setup {
+    let hooks = ["tell at=pre,main,post timeout=10", "break-locks at=main timeout=10 attempts=2"];
+    let hooks = hooks.map(|text| Configured::read(text).expect("a hook"));
+    Setup { hooks: hooks.to_vec(), ..setup(engines) }
+}
+
 fn death() -> Vec<(u64, Cue)> {
     vec![
         (20_000, Cue::Fault(Fault::HostHang { host: "cmp-02".into(), for_ms: None })),
@@ -22,8 +30,10 @@ fn death() -> Vec<(u64, Cue)> {
 }
 
 /// Runs with a kill after the `n`-th commit; the findings, in words.
-fn run(engines: usize, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>) {
-    let mut sim = Sim::new(setup(engines), death());
+fn run(setup: &Setup, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>) {
+    let engines = setup.engines;
+    let mut sim = Sim::new(setup.clone(), death());
+    sim.hooks.set("break-locks", How::Fails(1_000));
     sim.kill_after_commit = n;
     sim.kill_before_effects = before_effects;
     let guests = sim.world.guests_placed_on("cmp-02");
@@ -63,14 +73,15 @@ fn run(engines: usize, n: Option<u64>, before_effects: bool) -> (u64, Vec<String
     (sim.commits, findings)
 }
 
-fn sweep(engines: usize) {
-    let (commits, findings) = run(engines, None, false);
+fn sweep(setup: &Setup) {
+    let engines = setup.engines;
+    let (commits, findings) = run(setup, None, false);
     assert!(findings.is_empty(), "undisturbed: {findings:?}");
     assert!(commits > 20, "only {commits} steps: the sweep shows little");
     let mut wrong = Vec::new();
     for point in 1..=commits {
         for before_effects in [true, false] {
-            let (_, findings) = run(engines, Some(point), before_effects);
+            let (_, findings) = run(setup, Some(point), before_effects);
             if !findings.is_empty() {
                 let when = if before_effects { "before its effects" } else { "after its effects" };
                 wrong.push(format!("killed after commit {point}, {when}: {}", findings.join("; ")));
@@ -83,10 +94,15 @@ fn sweep(engines: usize) {
 
 #[test]
 fn killed_at_every_step_and_resumed_by_itself() {
-    sweep(1);
+    sweep(&setup(1));
 }
 
 #[test]
 fn killed_at_every_step_and_taken_over_by_another() {
-    sweep(2);
+    sweep(&setup(2));
+}
+
+#[test]
+fn killed_at_every_step_of_a_recovery_with_hooks() {
+    sweep(&hooked(2));
 }

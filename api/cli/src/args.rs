@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::demo::DemoArgs;
+use crate::masakari::config::FromMasakari;
+use crate::masakari::import::ImportMasakari;
 use crate::telemetry::LogFormat;
 use crate::verbs::{Global, Verb};
 
@@ -60,6 +62,8 @@ pub enum ConfigVerb {
         /// The file.
         file: PathBuf,
     },
+    /// Make a configuration from masakari.conf; prints it, and says what means nothing here.
+    FromMasakari(FromMasakari),
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +72,8 @@ pub enum DbVerb {
     Migrate(DbArgs),
     /// Open the database, prove that it takes writes, and verify the audit's hash chains.
     Check(DbArgs),
+    /// Take over segments, hosts and history from a Masakari's database, which is only read; may be run again.
+    ImportMasakari(ImportMasakari),
 }
 
 #[derive(Clone, Debug, Args)]

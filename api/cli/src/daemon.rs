@@ -9,10 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Daemon, DbArgs, DbVerb};
 use crate::config::Config;
+use crate::masakari::import;
 use crate::serve::{Role, StartError, start_as};
+use crate::verbs::Format;
 use crate::{chain, telemetry};
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT; SIGHUP reads the API's TLS files again.
 pub async fn run(daemon: &Daemon, role: Role) -> ExitCode {
     telemetry::start(daemon.log_format, telemetry::DEFAULT);
     match serve(daemon, role).await {
@@ -24,12 +26,16 @@ pub async fn run(daemon: &Daemon, role: Role) -> ExitCode {
 async fn serve(daemon: &Daemon, role: Role) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let config = Config::load(daemon.config.as_deref())?;
     let mut running = start_as(config, role).await?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        ended = running.ended() => Some(ended),
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = hangup.recv() => running.reload(),
+            ended = running.ended() => break Some(ended),
+        }
     };
     tracing::info!("stopping: requests under way are finished, recoveries are given back");
     running.stop().await;
@@ -56,10 +62,11 @@ pub async fn check_config(file: &Path) -> ExitCode {
 }
 
 /// `halberd db ...`.
-pub async fn db(verb: &DbVerb) -> ExitCode {
+pub async fn db(verb: &DbVerb, format: Format) -> ExitCode {
     let done = match verb {
         DbVerb::Migrate(args) => migrate(args).await,
         DbVerb::Check(args) => check_db(args).await,
+        DbVerb::ImportMasakari(args) => import::run(args, format).await,
     };
     match done {
         Ok(text) => {

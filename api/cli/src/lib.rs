@@ -7,6 +7,8 @@ pub mod args;
 pub mod config;
 mod daemon;
 pub mod demo;
+pub mod listen;
+pub mod masakari;
 pub mod metrics;
 pub mod serve;
 pub mod telemetry;
@@ -33,7 +35,8 @@ pub async fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Config(ConfigVerb::Check { file }) => daemon::check_config(&file).await,
-        Command::Db(verb) => daemon::db(&verb).await,
+        Command::Config(ConfigVerb::FromMasakari(args)) => masakari::config::run(&args),
+        Command::Db(verb) => daemon::db(&verb, arguments.global.format).await,
         Command::Version => {
             println!("halberd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

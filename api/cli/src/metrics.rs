@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use halberd_store::deliveries::DeliveryState;
-use halberd_store::{Db, deliveries, recoveries};
+use halberd_store::{Db, bus, deliveries, recoveries};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -41,12 +41,22 @@ pub fn install() -> &'static PrometheusHandle {
 fn describe() {
     describe_counter!("halberd_api_requests_total", "Requests answered, by area, method and status");
     describe_histogram!("halberd_api_request_seconds", Unit::Seconds, "Time to an answer");
+    describe_gauge!("halberd_api_connections", "Connections of clients");
+    describe_counter!(
+        "halberd_api_connections_ended_total",
+        "Connections ended before their client wanted, by why"
+    );
+    describe_gauge!("halberd_api_certificate_end_seconds", Unit::Seconds, "End of tls_cert, since 1970");
     describe_counter!("halberd_beats_total", "Heartbeats taken");
     describe_counter!("halberd_beats_dropped_total", "Datagrams that were no heartbeat of ours, by reason");
     describe_counter!("halberd_effects_total", "Deeds sent out, by kind");
     describe_histogram!("halberd_commit_seconds", Unit::Seconds, "Time of a recovery's commit");
     describe_gauge!("halberd_recoveries_open", "Recoveries that are not closed");
     describe_gauge!("halberd_outbox_pending", "Webhook deliveries that wait");
+    describe_gauge!("halberd_bus_waiting", "Messages that wait for the message bus");
+    describe_gauge!("halberd_bus_connected", "Whether the message bus is connected");
+    describe_counter!("halberd_bus_messages_total", "Messages sent to the message bus, by outcome");
+    describe_counter!("halberd_bus_dropped_total", "Messages dropped because too many waited");
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory");
 }
 
@@ -65,6 +75,14 @@ async fn show(State(db): State<Db>) -> Response {
     }
     if let Ok(pending) = deliveries::list(&db, None, Some(DeliveryState::Pending), PENDING_COUNTED).await {
         metrics::gauge!("halberd_outbox_pending").set(pending.len() as f64);
+    }
+    if db.speaks_on_bus() {
+        if let Ok(waiting) = bus::waiting(&db).await {
+            metrics::gauge!("halberd_bus_waiting").set(waiting as f64);
+        }
+        if let Ok(dropped) = bus::dropped(&db).await {
+            metrics::counter!("halberd_bus_dropped_total").absolute(u64::try_from(dropped).unwrap_or(0));
+        }
     }
     if let Some(bytes) = resident_bytes() {
         metrics::gauge!("process_resident_memory_bytes").set(bytes as f64);

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::Handle;
 use halberd_api::{App, AuthMode};
 use halberd_engine::announcer::{Announcer, AnnouncerOptions};
+use halberd_engine::bus::{Publisher, PublisherOptions};
 use halberd_engine::effects::cloud::NovaCloud;
+use halberd_engine::effects::hooks::{self, Hooks};
 use halberd_engine::effects::power::Devices;
 use halberd_engine::supervise::{self, Supervisor, SupervisorOptions};
 use halberd_engine::{Engine, Parts, ports};
@@ -21,11 +22,13 @@ use halberd_openstack::OpenStack;
 use halberd_store::{Access, Db, Sealer, write};
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
-use crate::{metrics, tls};
+use crate::listen;
+use crate::tls::{self, Tls};
+use crate::{chain, metrics};
 
 /// Requests under way at a stop get this long, and event streams are cut then.
 const DRAIN: Duration = Duration::from_millis(900);
@@ -83,6 +86,10 @@ pub enum StartError {
     #[error(transparent)]
     Webhooks(#[from] halberd_engine::announcer::ConfigError),
     #[error(transparent)]
+    Bus(#[from] halberd_engine::bus::ConfigError),
+    #[error(transparent)]
+    Hooks(#[from] hooks::ConfigError),
+    #[error(transparent)]
     Services(#[from] supervise::ConfigError),
     #[error(transparent)]
     Engine(#[from] halberd_engine::StartError),
@@ -96,7 +103,8 @@ pub struct Running {
     /// `http://` or `https://` and the address.
     pub url: Option<String>,
     engine: Option<Engine>,
-    api: Option<(Handle<SocketAddr>, JoinHandle<std::io::Result<()>>)>,
+    api: Option<listen::Server>,
+    tls: Option<Arc<Tls>>,
     others: JoinSet<()>,
     stop: CancellationToken,
     db: Db,
@@ -124,6 +132,15 @@ pub async fn start_as(config: Config, role: Role) -> Result<Running, StartError>
         halberd_store::Error::Locked { path } => StartError::Locked { path },
         other => StartError::Database(other),
     })?;
+    let engine_name = config.engine.name.clone().unwrap_or_else(host_name);
+    let publisher = match &config.bus {
+        Some(bus) => {
+            // Before anything changes; an API without an engine tells too, and an engine's publisher sends it.
+            db.speak_on_bus(bus.speaker(&host_name()));
+            Some(Publisher::new(db.clone(), bus, PublisherOptions::new(&engine_name))?)
+        }
+        None => None,
+    };
     let sealer = sealer(&config, &db).await?;
     let openstack = match &config.openstack {
         Some(section) => Some(OpenStack::new(section).await.map_err(StartError::Openstack)?),
@@ -131,7 +148,7 @@ pub async fn start_as(config: Config, role: Role) -> Result<Running, StartError>
     };
     let announcer = Announcer::new(db.clone(), &config.webhooks, AnnouncerOptions::default())?;
     let listener = if role.has_api() { Some(bind(config.api.listen)?) } else { None };
-    let tls = tls::of(&config.api)?;
+    let tls = Tls::of(&config.api)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (nudge, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let mut others = JoinSet::new();
@@ -150,13 +167,18 @@ pub async fn start_as(config: Config, role: Role) -> Result<Running, StartError>
         None => None,
     };
     let engine = if role.has_engine() {
-        Some(Engine::start(parts(&config, &db, sealer, openstack.as_ref(), webhooks.clone(), nudge)).await?)
+        let hooks = Hooks::new(&config.hooks)?;
+        let parts = parts(&config, &db, sealer, openstack.as_ref(), hooks, webhooks.clone(), nudge);
+        Some(Engine::start(parts).await?)
     } else {
         None
     };
     if let Some(engine) = &engine {
         let supervisor = supervisor(&config, &db, engine, &webhooks, announcer.nudge())?;
         others.spawn(announcer.run(stop.clone()));
+        if let Some(publisher) = publisher {
+            others.spawn(publisher.run(stop.clone()));
+        }
         others.spawn(supervisor.run(stop.clone()));
     }
     if let Some(openstack) = openstack.clone() {
@@ -164,12 +186,12 @@ pub async fn start_as(config: Config, role: Role) -> Result<Running, StartError>
     }
     let addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let api = match (listener, app) {
-        (Some(listener), Some(app)) => Some(listen(listener, app, tls, &db)?),
+        (Some(listener), Some(app)) => Some(listen(listener, app, tls.clone(), &db)?),
         _ => None,
     };
     let url = addr.map(|addr| format!("{scheme}://{addr}"));
     tell(&config, role, url.as_deref(), engine.as_ref());
-    Ok(Running { addr, url, engine, api, others, stop, db, openstack })
+    Ok(Running { addr, url, engine, api, tls, others, stop, db, openstack })
 }
 
 fn parts(
@@ -177,6 +199,7 @@ fn parts(
     db: &Db,
     sealer: Sealer,
     openstack: Option<&OpenStack>,
+    hooks: Hooks,
     webhooks: Vec<String>,
     nudge: Arc<Notify>,
 ) -> Parts {
@@ -190,6 +213,7 @@ fn parts(
         policy: config.policy.clone(),
         cloud,
         power: Arc::new(Devices::new(db.clone(), sealer, Limits::default())),
+        hooks,
         webhooks,
         nudge,
     }
@@ -238,29 +262,16 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-type Listening = (Handle<SocketAddr>, JoinHandle<std::io::Result<()>>);
-
 fn listen(
     listener: TcpListener,
     app: App,
-    tls: Option<axum_server::tls_rustls::RustlsConfig>,
+    tls: Option<Arc<Tls>>,
     db: &Db,
-) -> Result<Listening, StartError> {
-    let address = app.config.listen;
-    let failed = |source| StartError::Bind { address, source };
-    let router = halberd_api::router(app).merge(metrics::routes(db.clone())).into_make_service();
-    let handle = Handle::new();
-    let task = match tls {
-        Some(tls) => {
-            let server = axum_server::from_tcp_rustls(listener, tls).map_err(failed)?.handle(handle.clone());
-            tokio::spawn(server.serve(router))
-        }
-        None => {
-            let server = axum_server::from_tcp(listener).map_err(failed)?.handle(handle.clone());
-            tokio::spawn(server.serve(router))
-        }
-    };
-    Ok((handle, task))
+) -> Result<listen::Server, StartError> {
+    let (address, limits) = (app.config.listen, listen::Limits::of(&app.config));
+    let router = halberd_api::router(app).merge(metrics::routes(db.clone()));
+    listen::Server::start(listener, router, tls, limits)
+        .map_err(|source| StartError::Bind { address, source })
 }
 
 /// A wrong password must be known before the night it is needed; Keystone being down for a while is no reason not to start.
@@ -345,8 +356,25 @@ impl Running {
     /// Waits until the API's listener ends by itself, which it does only by a fault; for ever where there is none.
     pub async fn ended(&mut self) -> std::io::Result<()> {
         match &mut self.api {
-            Some((_, task)) => task.await.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+            Some(server) => server.ended().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Reads the files of the API's TLS again; what is wrong with them is logged, and the former stay in force.
+    pub fn reload(&self) {
+        let Some(tls) = &self.tls else {
+            tracing::info!("SIGHUP: there is nothing to read again, the API has no TLS here");
+            return;
+        };
+        match tls.reload() {
+            Ok(()) => {
+                tracing::info!("SIGHUP: certificate, key and client CA were read again and are in force")
+            }
+            Err(error) => {
+                let error = chain(&error);
+                tracing::error!(error, "SIGHUP: the new TLS files cannot be used, the former stay in force");
+            }
         }
     }
 
@@ -354,14 +382,12 @@ impl Running {
     /// engine goes on at once.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        if let Some((handle, _)) = &self.api {
-            handle.graceful_shutdown(Some(DRAIN));
-        }
+        let api = self.api.take().map(|server| tokio::spawn(server.stop(DRAIN)));
         if let Some(engine) = self.engine.take() {
             engine.stop().await;
         }
-        if let Some((_, task)) = self.api.take() {
-            let _ = task.await;
+        if let Some(stopping) = api {
+            let _ = stopping.await;
         }
         while self.others.join_next().await.is_some() {}
         self.db.close().await;
@@ -369,9 +395,8 @@ impl Running {
 
     /// Ends at once, as a crash would: nothing is given back.
     pub fn kill(mut self) {
-        if let Some((handle, task)) = self.api.take() {
-            handle.shutdown();
-            task.abort();
+        if let Some(server) = self.api.take() {
+            server.kill();
         }
         if let Some(engine) = self.engine.take() {
             engine.kill();

@@ -1,37 +1,15 @@
-//! What handlers take from the application, in one place: the database, the clock, the caller's standing.
+//! What handlers take from the application, in one place: the database, the clock, what the caller may.
 
 use axum::extract::Request;
 use halberd_core::time::Stamp;
 use halberd_store::{Db, Sealer};
 
 use super::problem::Failure;
-use crate::{App, Caller, Least, RequestId};
+use crate::{App, Caller, RequestId};
 
-/// What a verb of this interface asks for (DESIGN 10.10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// Look; no secret is ever shown.
-    Read,
-    /// Segments, hosts, release, retry.
-    Operate,
-    /// Turn machines off, state that they are, give up, keep secrets.
-    Command,
-}
-
-impl Verb {
-    fn rule(self) -> (Least, &'static str) {
-        match self {
-            Verb::Read => (Least::Reader, "halberd:read"),
-            Verb::Operate => (Least::Manager, "halberd:operate"),
-            Verb::Command => (Least::Admin, "halberd:command"),
-        }
-    }
-}
-
-/// First in every handler: whoever may not, learns nothing (I33).
-pub(crate) fn require(caller: &Caller, verb: Verb) -> Result<(), Failure> {
-    let (least, rule) = verb.rule();
-    caller.require(least, rule).map_err(|error| Failure::forbidden(error.to_string()))
+/// First in every handler: whoever may not, learns nothing (I33). Rules and their defaults stand in [`crate::access`].
+pub(crate) fn require(caller: &Caller, rule: &str) -> Result<(), Failure> {
+    caller.may(rule).map_err(|error| Failure::forbidden(error.to_string()))
 }
 
 pub(crate) fn db(app: &App) -> &Db {

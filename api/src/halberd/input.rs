@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use halberd_core::time::Stamp;
 use serde_json::Value;
@@ -40,7 +43,18 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, Failure> {
     if depth(&value) > DEPTH_LIMIT {
         return Err(Failure::bad_request(format!("The body is nested deeper than {DEPTH_LIMIT} levels.")));
     }
+    if crate::input::has_nul(&value) {
+        return Err(Failure::bad_request(crate::input::NUL));
+    }
     Ok(value)
+}
+
+/// A query that is no text is refused before anybody reads it.
+pub(crate) async fn query_is_text(request: Request, next: Next) -> Response {
+    if !crate::input::is_text(request.uri().query().unwrap_or_default()) {
+        return Failure::bad_request(crate::input::NO_TEXT).into_response();
+    }
+    next.run(request).await
 }
 
 // serde_json refuses more than 128 levels by itself, so this recursion is bounded.
@@ -163,6 +177,9 @@ mod tests {
         assert!(json(nested(32).as_bytes()).is_ok());
         assert!(json(nested(33).as_bytes()).is_err());
         assert!(json(nested(5_000).as_bytes()).is_err());
+        assert!(json(b"{\"a\": [\"\\u0000\"]}").is_err(), "NUL in a value");
+        assert!(json(b"{\"a\\u0000\": 1}").is_err(), "NUL in a key");
+        assert_eq!(json(b"{\"a\": 1, \"a\": 2}").expect("the last wins"), serde_json::json!({ "a": 2 }));
         assert_eq!(json(b" ").expect("empty"), serde_json::json!({}));
         let refusal = json(b"{\"password\": \"canary\"").expect_err("cut off");
         assert!(!format!("{refusal:?}").contains("canary"));

@@ -4,7 +4,7 @@
 //! from the application), [`input`] (reading requests), [`problem`] (their one shape of error), and [`wishes`], since this
 //! interface moves nothing itself: it records what operators ask, and engines do it or say why not (DESIGN 10.8).
 //!
-//! Two routers, because two kinds of callers come here. [`routes`] asks each caller for a standing; [`agent_routes`]
+//! Two routers, because two kinds of callers come here. [`routes`] asks each caller for a rule; [`agent_routes`]
 //! believes a signature made with the host's own key and nothing else (DESIGN 10.7). Both are mounted under `/halberd/v1`.
 
 mod agents_self;
@@ -22,7 +22,7 @@ mod site;
 mod wishes;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -66,8 +66,10 @@ pub fn routes() -> Router<App> {
         .route("/audit/chains", get(audit::chains::handler))
         .route("/audit/verify", get(audit::verify::handler))
         .route("/openapi.json", get(openapi::handler))
+        .route("/openapi-v1.json", get(crate::openapi::handler))
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(DefaultBodyLimit::max(input::BODY_LIMIT))
+        .layer(middleware::from_fn(input::query_is_text))
         .layer(middleware::from_fn(problem::finish))
 }
 

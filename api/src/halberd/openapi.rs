@@ -71,7 +71,11 @@ fn make() -> Value {
             for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
                 let by_agent = path.starts_with("/agents/self/");
                 operation["security"] = if by_agent { signed.clone() } else { token.clone() };
-                complete(&mut operation["responses"]);
+                let names_something = operation["parameters"]
+                    .as_array()
+                    .is_some_and(|parameters| parameters.iter().any(|it| it["in"] == "path"));
+                let has_body = operation.get("requestBody").is_some();
+                complete(&mut operation["responses"], names_something, has_body);
             }
         }
     }
@@ -85,12 +89,14 @@ fn make() -> Value {
     document
 }
 
-/// Errors are problem details, and any request may meet a missing token or a database that is away.
-fn complete(responses: &mut Value) {
+/// Errors are problem details, and any request may meet a missing token or a database that is away, an id in a path may be none,
+/// and a body may be too large.
+fn complete(responses: &mut Value, names_something: bool, has_body: bool) {
     let Some(responses) = responses.as_object_mut() else { return };
-    for (status, text) in
-        [("401", "Nobody can be told by the request."), ("503", "The database cannot be used now.")]
-    {
+    let always = [("401", "Nobody can be told by the request."), ("503", "The database cannot be used now.")];
+    let named = names_something.then_some(("400", "A value of the request breaks its rule."));
+    let sent = has_body.then_some(("413", "The body is too large."));
+    for (status, text) in always.into_iter().chain(named).chain(sent) {
         let problem = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
         responses.entry(status).or_insert_with(|| json!({ "description": text, "content": problem }));
     }

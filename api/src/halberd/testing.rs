@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use crate::access::{Standing, standing};
+use crate::access::standing;
 use crate::{ApiConfig, App, AuthMode, Caller, Parts};
 
 /// An instant of the tests: 2026-11-21T10:00:00Z.
@@ -158,15 +158,16 @@ pub(crate) fn request(method: Method, path: &str, body: Option<Value>) -> Reques
 pub(crate) fn caller(roles: &str) -> Caller {
     let (operator, names) = roles.strip_prefix("operator:").map_or((false, roles), |names| (true, names));
     let roles: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
-    let standing = standing(&roles, operator);
     Caller {
         user_id: Some("u-1".into()),
         user_name: Some("ann".into()),
         project_id: None,
+        system_scope: false,
         is_service: roles.iter().any(|role| role == "service"),
-        is_admin: standing == Standing::Admin,
+        is_admin: roles.iter().any(|role| role == "admin"),
+        standing: standing(&roles, operator),
         roles,
-        standing,
+        policy: Arc::default(),
         request_id: crate::RequestId::new(),
         global_request_id: None,
     }
@@ -208,6 +209,7 @@ pub(crate) fn recovery(host: Host) -> Recovery {
         policy: Policy::default(),
         body: RecoveryBody::Host(HostRecovery::new()),
         reason: "not proved dead: a second sight".into(),
+        hooks: Default::default(),
         workflow_version: WORKFLOW_VERSION,
         owner: Some(EngineId(Uuid::from_u128(0xe))),
         epoch: 1,

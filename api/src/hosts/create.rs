@@ -4,6 +4,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use halberd_core::audit::Entry;
+use halberd_core::bus::Action;
 use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{HostId, SegmentId};
 use halberd_store::{hosts, segments, write};
@@ -17,6 +18,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::input::{Body, Place};
+use crate::refused;
 
 pub(crate) async fn create(
     State(app): State<App>,
@@ -30,14 +32,18 @@ pub(crate) async fn create(
     super::check_in_nova(&app, &caller, &wanted.name).await?;
     let host = fresh(segment.id, wanted);
     let now = app.now();
-    let stored = write(&app.db, async |tx| {
+    let done = write(&app.db, async |tx| {
         let stored = hosts::create(tx, &host, now).await?;
         let text = format!("{} created host {}", caller.actor(), host.name);
         let detail = json!({ "host": host, "request": caller.request_id.as_str() });
         app.audit(tx, Entry::new("host_created", text, detail), now).await?;
         Ok(stored)
     })
-    .await?;
+    .await;
+    let stored = match done {
+        Ok(stored) => stored,
+        Err(error) => return Err(refused::host(&app, Action::Create, &host, None, error).await),
+    };
     app.nudge();
     Ok(answer::one(StatusCode::CREATED, ITEM, &super::shown(&stored, &segment)))
 }

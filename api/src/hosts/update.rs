@@ -7,6 +7,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use halberd_core::audit::Entry;
+use halberd_core::bus::Action;
 use halberd_core::host::{Admission, Host};
 use halberd_core::id::{HostId, WishId};
 use halberd_store::hosts::{self, HostEdit};
@@ -22,6 +23,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::input::{Body, Place};
+use crate::refused;
 
 pub(crate) async fn update(
     State(app): State<App>,
@@ -33,14 +35,16 @@ pub(crate) async fn update(
     caller.may("os_masakari_api:os-hosts:update")?;
     let segment = segments::get(&app.db, place.uuid("segment")?.into()).await?;
     let id: HostId = place.uuid("host")?.into();
-    let old = super::of_segment(&app.db, id, segment.id).await?.value;
+    let old = super::of_segment(&app.db, id, segment.id).await?;
     let edit = edit_of(&old, wanted);
-    check_free(&app.db, &old, &edit).await?;
+    if let Err(error) = check_free(&app.db, &old, &edit).await {
+        return Err(refused::host(&app, Action::Update, &edit.applied_to(&old), Some(old.row()), error).await);
+    }
     if let Some(name) = &edit.name {
         super::check_in_nova(&app, &caller, name).await?;
     }
     let now = app.now();
-    let stored = write(&app.db, async |tx| {
+    let done = write(&app.db, async |tx| {
         // Read again: whatever happened while Nova was asked decides here.
         let old = super::of_segment(&mut *tx, id, segment.id).await?.value;
         check_free(&mut *tx, &old, &edit).await?;
@@ -53,7 +57,14 @@ pub(crate) async fn update(
         app.audit(tx, Entry::new("host_changed", text, detail), now).await?;
         Ok(stored)
     })
-    .await?;
+    .await;
+    let stored = match done {
+        Ok(stored) => stored,
+        Err(error) => {
+            let wanted = edit.applied_to(&old);
+            return Err(refused::host(&app, Action::Update, &wanted, Some(old.row()), error).await);
+        }
+    };
     app.nudge();
     Ok(answer::one(StatusCode::OK, ITEM, &super::shown(&stored, &segment)))
 }

@@ -10,13 +10,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use halberd_core::audit::Entry;
+use halberd_core::bus::{Action, Fault, Subject};
 use halberd_core::host::Host;
 use halberd_core::id::NotificationId;
 use halberd_core::notification::{Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::time::Stamp;
 use halberd_store::evidence::{self, NewEvidence};
 use halberd_store::notifications::{self, Received};
-use halberd_store::{Error, Stored, Tx, hosts, write};
+use halberd_store::{Error, Stored, Tx, bus, hosts, write};
 use halberd_types::v1::notification::{Create, ITEM, NotificationType as Kind};
 use http::StatusCode;
 use serde_json::json;
@@ -84,6 +85,8 @@ async fn receive(
     let report = report(id, &host, wanted);
     if host.maintenance.operator {
         evidence::insert(tx, &turned_away(&report), now).await?;
+        let message = format!("host {} is on maintenance", host.name);
+        tell_refusal(tx, &report, "HostOnMaintenanceError", message, now).await?;
         return Ok(Outcome::OnMaintenance);
     }
     let window = Duration::from_secs(app.config.duplicate_window_s);
@@ -94,8 +97,23 @@ async fn receive(
             app.audit(tx, Entry::new("notification_received", text, detail), now).await?;
             Ok(Outcome::Accepted(stored))
         }
-        Received::Duplicate { why, .. } => Ok(Outcome::Duplicate(why)),
+        Received::Duplicate { why, .. } => {
+            tell_refusal(tx, &report, "DuplicateNotification", why.clone(), now).await?;
+            Ok(Outcome::Duplicate(why))
+        }
     }
+}
+
+/// Tells the message bus of a report that became no notification; the exception is named as the original's.
+async fn tell_refusal(
+    tx: &mut Tx,
+    report: &Notification,
+    exception: &'static str,
+    message: String,
+    now: Stamp,
+) -> halberd_store::Result<()> {
+    let fault = Fault { exception, message };
+    bus::refused(tx, Subject::Notification(report, None), Action::Create, &fault, now).await
 }
 
 fn report(id: NotificationId, host: &Host, wanted: &Create) -> Notification {

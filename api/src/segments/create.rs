@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use halberd_core::audit::Entry;
+use halberd_core::bus::Action;
 use halberd_core::id::SegmentId;
 use halberd_core::segment::Segment;
 use halberd_store::{segments, write};
@@ -18,6 +19,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::input::Body;
+use crate::refused;
 
 pub(crate) async fn create(
     State(app): State<App>,
@@ -36,14 +38,18 @@ pub(crate) async fn create(
         enabled: wanted.enabled,
     };
     let now = app.now();
-    let stored = write(&app.db, async |tx| {
+    let done = write(&app.db, async |tx| {
         let stored = segments::create(tx, &segment, now).await?;
         let text = format!("{} created segment {}", caller.actor(), segment.name);
         let detail = json!({ "segment": segment, "request": caller.request_id.as_str() });
         app.audit(tx, Entry::new("segment_created", text, detail), now).await?;
         Ok(stored)
     })
-    .await?;
+    .await;
+    let stored = match done {
+        Ok(stored) => stored,
+        Err(error) => return Err(refused::segment(&app, Action::Create, &segment, None, error).await),
+    };
     app.nudge();
     Ok(answer::one(StatusCode::CREATED, ITEM, &super::shown(&stored)))
 }

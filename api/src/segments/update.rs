@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use halberd_core::audit::Entry;
+use halberd_core::bus::Action;
 use halberd_core::segment::Segment;
 use halberd_store::{hosts, segments, write};
 use halberd_types::v1::microversion::Microversion;
@@ -19,6 +20,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::input::{Body, Place};
+use crate::refused;
 
 pub(crate) async fn update(
     State(app): State<App>,
@@ -31,7 +33,7 @@ pub(crate) async fn update(
     caller.may("os_masakari_api:segments:update")?;
     let id = place.uuid("segment")?.into();
     let now = app.now();
-    let stored = write(&app.db, async |tx| {
+    let done = write(&app.db, async |tx| {
         let old = segments::get(&mut *tx, id).await?.value;
         let new = changed(&old, &wanted);
         if old.enabled && !new.enabled {
@@ -43,7 +45,15 @@ pub(crate) async fn update(
         app.audit(tx, Entry::new("segment_changed", text, detail), now).await?;
         Ok(stored)
     })
-    .await?;
+    .await;
+    let stored = match done {
+        Ok(stored) => stored,
+        Err(error) => {
+            let old = segments::get(&app.db, id).await?;
+            let wanted = changed(&old, &wanted);
+            return Err(refused::segment(&app, Action::Update, &wanted, Some(old.row()), error).await);
+        }
+    };
     app.nudge();
     Ok(answer::one(StatusCode::OK, ITEM, &super::shown(&stored)))
 }

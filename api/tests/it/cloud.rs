@@ -1,6 +1,6 @@
 //! A small Keystone and Nova on one loopback socket. It keeps state, and fails on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 pub struct World {
     /// Tokens that callers may show, with what Keystone says of each.
     pub tokens: BTreeMap<String, Value>,
+    /// Those of them that have expired: shown only to who says `allow_expired=1`.
+    pub expired: BTreeSet<String>,
+    /// Tokens that Keystone was asked about.
+    pub asked: Vec<String>,
     /// Hosts with a nova-compute.
     pub computes: Vec<String>,
     /// Statuses that whole services answer with.
@@ -93,7 +97,10 @@ impl Cloud {
                 if method == Method::POST {
                     return self.issue();
                 }
-                match world.tokens.get(header("x-subject-token")) {
+                let subject = header("x-subject-token");
+                world.asked.push(subject.to_owned());
+                let shown = !world.expired.contains(subject) || query.contains("allow_expired=1");
+                match world.tokens.get(subject).filter(|_| shown) {
                     Some(token) if header("x-auth-token") == OUR_TOKEN => {
                         axum::Json(json!({ "token": token })).into_response()
                     }

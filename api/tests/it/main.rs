@@ -5,12 +5,18 @@
 
 mod auth;
 mod bad_input;
+mod bus;
 mod cloud;
+mod contract;
 mod discovery;
 mod hosts;
 mod kit;
 mod lists;
+mod matrix;
 mod notifications;
+mod policy;
+mod properties;
 mod segments;
 mod serve;
+mod tokens;
 mod vmoves;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Body;
+use axum::http::Request;
 use halberd_core::id::{HostId, NotificationId};
 use halberd_store::db::Options;
 use halberd_store::{Access, Page, audit, evidence, notifications};
 use serde_json::{Value, json};
+use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::kit::{Kit, guest_down, host_down, kit, kit_with, report};
@@ -154,13 +157,11 @@ async fn sixteen_at_once_are_one() {
     assert_eq!(evidence::list(&kit.app.db, host, 100).await.unwrap().len(), 30, "each repeat is evidence");
 }
 
-#[tokio::test]
-async fn equal_reports_from_two_processes_are_one() {
-    let (kit, _, _) = with_host().await;
-    let beside = kit.beside().await;
+/// A second API process on the same file: an opening of its own, an app of its own.
+async fn process_beside(kit: &Kit) -> Kit {
     let app = halberd_api::App::new(halberd_api::Parts {
         config: kit.app.config.clone(),
-        db: beside,
+        db: kit.beside().await,
         sealer: kit.app.sealer.clone(),
         keystone: None,
         nova: None,
@@ -168,21 +169,79 @@ async fn equal_reports_from_two_processes_are_one() {
         webhooks: Vec::new(),
     })
     .unwrap();
-    let other = Kit {
-        router: halberd_api::router(app.clone()),
-        app,
-        dir: tempfile::TempDir::new().unwrap(),
-        cloud: kit.cloud.clone(),
+    let dir = tempfile::TempDir::new().unwrap();
+    Kit { router: halberd_api::router(app.clone()), app, dir, cloud: kit.cloud.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_64_equal_reports_at_two_processes_one_is_accepted() {
+    let (kit, _, host) = with_host().await;
+    let other = process_beside(&kit).await;
+    let id: HostId = host.parse().unwrap();
+    let process = report("PROCESS", "cmp-01", &[("event", "STOPPED"), ("process_name", "nova-compute")]);
+    for (n, body) in [host_down("cmp-01"), guest_down("cmp-01", &Uuid::new_v4().to_string()), process]
+        .into_iter()
+        .enumerate()
+    {
+        let asked = (0..64).map(|n| {
+            let router = if n % 2 == 0 { kit.router.clone() } else { other.router.clone() };
+            let request = Request::post("/v1/notifications").body(Body::from(body.to_string())).unwrap();
+            tokio::spawn(async move { router.oneshot(request).await.unwrap().status().as_u16() })
+        });
+        let mut by_status = BTreeMap::new();
+        for answer in asked.collect::<Vec<_>>() {
+            *by_status.entry(answer.await.unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(by_status, BTreeMap::from([(202, 1), (409, 63)]), "{body}");
+        assert_eq!(count(&kit).await, n + 1, "one row");
+        assert_eq!(count(&other).await, n + 1);
+        let repeats = evidence::list(&kit.app.db, id, 1_000).await.unwrap().len();
+        assert_eq!(repeats, 63 * (n + 1), "each that was turned away is evidence");
+    }
+    assert_eq!(audit::verify(&kit.app.db).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_duplicate_is_one_by_the_reporters_clock_and_by_ours() {
+    let (kit, _, _) = with_host().await;
+    let guest = Uuid::new_v4().to_string();
+    let at = |time: &str| {
+        let mut body = guest_down("cmp-01", &guest);
+        body["notification"]["generated_time"] = json!(time);
+        body
     };
-    let body = guest_down("cmp-01", &Uuid::new_v4().to_string());
-    let answers = futures_util::future::join_all(
-        (0..16).map(|n| if n % 2 == 0 { kit.report(&body) } else { other.report(&body) }),
-    )
-    .await;
-    let accepted = answers.iter().filter(|answer| answer.status == 202).count();
-    assert_eq!(accepted, 1);
-    assert!(answers.iter().all(|answer| matches!(answer.status, 202 | 409)), "{answers:?}");
-    assert_eq!(count(&kit).await, 1);
+    kit.report(&at("2026-11-21T10:00:00")).await.expect(202);
+    // By the reporter's clock: up to 180 s after, and however long before.
+    kit.report(&at("2026-11-21T10:03:00")).await.expect(409);
+    kit.report(&at("2020-01-01T00:00:00")).await.expect(409);
+    kit.report(&at("2026-11-21T10:03:01")).await.expect(202);
+    // A monitor with a wrong clock does not silence the host for ever: what was received long ago is no duplicate (W29).
+    let now = kit.app.now();
+    let host = halberd_store::hosts::by_name(&kit.app.db, "cmp-01").await.unwrap().unwrap();
+    let mut ahead = notifications::list(&kit.app.db, &Default::default(), &Page::default())
+        .await
+        .unwrap()
+        .remove(0)
+        .value;
+    (ahead.id, ahead.generated_at.0) = (NotificationId(Uuid::new_v4()), now.0 + 86_400_000_000);
+    ahead.payload.insert("event".to_owned(), "QEMU_GUEST_AGENT_ERROR".to_owned());
+    let received = |seconds: i64| halberd_core::time::Stamp(now.0 + seconds * 1_000_000);
+    let receive = async |report: &halberd_core::notification::Notification, at: i64| {
+        let window = std::time::Duration::from_secs(180);
+        let outcome = halberd_store::write(&kit.app.db, async |tx| {
+            notifications::receive(tx, report, window, received(at)).await
+        });
+        matches!(outcome.await.unwrap(), notifications::Received::Accepted(_))
+    };
+    assert_eq!(ahead.host, host.id);
+    assert!(receive(&ahead, -200).await, "a day ahead of time");
+    let mut again = ahead.clone();
+    (again.id, again.generated_at) = (NotificationId(Uuid::new_v4()), now);
+    assert!(!receive(&again, -21).await, "within 180 s of it by our clock");
+    assert!(
+        receive(&again, -19).await,
+        "and after them accepted, though the reporter's clock would say otherwise"
+    );
 }
 
 #[tokio::test]

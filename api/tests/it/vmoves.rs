@@ -14,13 +14,13 @@ use halberd_core::runner::Commit;
 use halberd_core::segment::RecoveryMethod;
 use halberd_core::time::Stamp;
 use halberd_store::recoveries::{self, Opened, Opening};
-use halberd_store::{commit, write};
+use halberd_store::{Db, commit, write};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::kit::{Kit, guest_down, host_down, kit, report};
 
-const NOW: Stamp = Stamp(1_795_256_430_000_000);
+pub const NOW: Stamp = Stamp(1_795_256_430_000_000);
 
 pub fn recovery_of(notification: NotificationId, host: HostId, segment: SegmentId) -> Recovery {
     Recovery {
@@ -33,6 +33,7 @@ pub fn recovery_of(notification: NotificationId, host: HostId, segment: SegmentI
         policy: Policy::default(),
         body: Body::Host(HostRecovery::new()),
         reason: "confirming".to_owned(),
+        hooks: Default::default(),
         workflow_version: WORKFLOW_VERSION,
         owner: Some(EngineId(Uuid::from_u128(7))),
         epoch: 1,
@@ -74,6 +75,33 @@ fn vmove(recovery: &Recovery, n: usize, status: VmoveStatus) -> Vmove {
     }
 }
 
+/// Opens a report's recovery with so many guests to move, as an engine would.
+pub async fn give_moves(db: &Db, note: NotificationId, host: HostId, segment: SegmentId, count: usize) {
+    let recovery = recovery_of(note, host, segment);
+    let opened = write(db, async |tx| {
+        let opening = Opening { recovery: &recovery, report: None, audit: &[], events: &[], webhooks: &[] };
+        recoveries::open(tx, &opening, NOW).await
+    });
+    let Opened::New(recovery) = opened.await.unwrap() else { panic!("another is open") };
+    let moves = (0..count).map(|n| vmove(&recovery, n, VmoveStatus::Pending)).collect();
+    commit::apply(db, &draft(&recovery, &[], moves), &[], NOW).await.unwrap();
+}
+
+fn draft(recovery: &Recovery, notes: &[(&str, &str)], vmoves: Vec<Vmove>) -> Commit {
+    Commit {
+        nonce: Uuid::new_v4(),
+        recovery: recovery.clone(),
+        opens: Vec::new(),
+        vmoves,
+        intents: Vec::new(),
+        resolved: Vec::new(),
+        hosts: Vec::new(),
+        notification: Some((recovery.word().notification_status(), None)),
+        audit: notes.iter().map(|(what, text)| Entry::new(what, *text, json!({}))).collect(),
+        events: Vec::new(),
+    }
+}
+
 /// A recovery opened for a report, as an engine would.
 struct Case {
     kit: Kit,
@@ -109,19 +137,7 @@ impl Case {
 
     async fn commit(&mut self, body: Body, notes: &[(&str, &str)], vmoves: Vec<Vmove>) {
         self.recovery.body = body;
-        let status = self.recovery.word().notification_status();
-        let draft = Commit {
-            nonce: Uuid::new_v4(),
-            recovery: self.recovery.clone(),
-            opens: Vec::new(),
-            vmoves,
-            intents: Vec::new(),
-            resolved: Vec::new(),
-            hosts: Vec::new(),
-            notification: Some((status, None)),
-            audit: notes.iter().map(|(what, text)| Entry::new(what, *text, json!({}))).collect(),
-            events: Vec::new(),
-        };
+        let draft = draft(&self.recovery, notes, vmoves);
         self.recovery.version = commit::apply(&self.kit.app.db, &draft, &[], NOW).await.unwrap();
     }
 

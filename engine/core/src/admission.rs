@@ -380,6 +380,7 @@ mod tests {
             method: RecoveryMethod::Auto,
             policy: Policy::default(),
             body: Body::Return(HostReturn { state }),
+            hooks: crate::hook::Hooks::default(),
             reason: String::new(),
             workflow_version: WORKFLOW_VERSION,
             owner: None,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fence::FenceReport;
+use crate::hook::{HookCall, HookReport};
 use crate::id::{HostId, InstanceId};
 use crate::instance::Guest;
 use crate::time::Mono;
@@ -66,6 +67,10 @@ pub enum Effect {
     RevokeSessions {
         host: HostId,
     },
+    /// Run a command or send a request that an operator configured. It decides nothing here.
+    RunHook {
+        call: Box<HookCall>,
+    },
 }
 
 impl Effect {
@@ -86,6 +91,7 @@ impl Effect {
             Self::Stop { .. } => "stop",
             Self::Start { .. } => "start",
             Self::RevokeSessions { .. } => "revoke_sessions",
+            Self::RunHook { .. } => crate::recovery::HOOK_WORD,
         }
     }
 
@@ -115,6 +121,10 @@ pub enum Done {
     Fenced {
         report: FenceReport,
     },
+    /// A hook has ended, well or not.
+    Hook {
+        report: HookReport,
+    },
     /// A complete refusal: it was not executed.
     Refused {
         status: u16,
@@ -138,7 +148,7 @@ impl Done {
     /// The word stored with the intent.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Accepted { .. } | Self::Fenced { .. } => "done",
+            Self::Accepted { .. } | Self::Fenced { .. } | Self::Hook { .. } => "done",
             Self::Refused { .. } => "refused",
             Self::Gone { .. } => "gone",
             Self::NotExecuted { .. } => "not_executed",

@@ -25,6 +25,7 @@ text_enum! {
         ServiceDown => "service.down",
         ServiceUp => "service.up",
         EngineLost => "engine.lost",
+        HookFailed => "hook.failed",
     }
 }
 

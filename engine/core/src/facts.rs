@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::brake::Fleet;
 use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
 use crate::evidence::{Evidence, Power, PowerReading};
+use crate::hook::HookWish;
 use crate::host::Host;
 use crate::id::InstanceId;
 use crate::instance::Guest;
@@ -58,6 +59,8 @@ pub struct Facts {
     pub cancelled: Option<String>,
     /// Who takes an out host back, and why.
     pub readmitted: Option<String>,
+    /// What is to become of the hook that holds it.
+    pub hook_wish: Option<HookWish>,
     /// Guests that the host's own agent says are running there now; `None`: no agent said.
     pub domains: Option<Vec<InstanceId>>,
 
@@ -90,6 +93,8 @@ pub struct Facts {
     pub breaker: bool,
     /// When an attempt at something host-wide may be made again.
     pub not_before: Option<Mono>,
+    /// When the next attempt of a hook may begin.
+    pub hook_not_before: Option<Mono>,
     /// When the present order was written, or the recovery claimed with it.
     pub ordered_at: Option<Mono>,
     /// When the proof was made, or the recovery claimed with it: life after it voids it.
@@ -102,6 +107,11 @@ impl Facts {
     /// An effect on this guest is under way or its end is not yet taken up.
     pub fn is_busy(&self, instance: InstanceId) -> bool {
         self.in_flight.values().any(|effect| effect.instance() == Some(instance))
+    }
+
+    /// A change to the cloud is under way. A hook is none.
+    pub fn awaits_deed(&self) -> bool {
+        self.in_flight.values().any(|effect| !matches!(effect, Effect::RunHook { .. }))
     }
 
     pub fn in_flight(&self, word: &str) -> bool {

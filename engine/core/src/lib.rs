@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod audit;
 pub mod brake;
+pub mod bus;
 pub mod chance;
 pub mod effect;
 pub mod evacuation;
@@ -14,6 +15,7 @@ pub mod event;
 pub mod evidence;
 pub mod facts;
 pub mod fence;
+pub mod hook;
 pub mod host;
 pub mod id;
 pub mod instance;

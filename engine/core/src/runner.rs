@@ -282,9 +282,10 @@ impl Runner {
     }
 
     fn commit_of(&mut self, change: &Change, stamp: Stamp) -> Commit {
-        let word = change.body.word();
         let mut recovery = self.recovery.clone();
         recovery.body = change.body.clone();
+        recovery.hooks = change.hooks.clone();
+        let word = recovery.word();
         recovery.reason = change.reason.clone();
         recovery.closed_at = word.is_closed().then_some(stamp);
         // A return has no report of its own.
@@ -384,6 +385,8 @@ impl Runner {
                 facts.accepted_since.insert(instance, now);
             }
             Memory::NotBefore(at) => facts.not_before = Some(at),
+            Memory::HookPause(at) => facts.hook_not_before = Some(at),
+            Memory::HookWish => facts.hook_wish = None,
             Memory::Breaker(open) => facts.breaker = open,
             Memory::Ordered => {
                 facts.ordered_at = Some(now);

@@ -11,6 +11,7 @@ use crate::chance::Chance;
 use crate::effect::{Effect, Query};
 use crate::event::{Event, EventKind};
 use crate::facts::Facts;
+use crate::hook::Hooks;
 use crate::id::{EventId, HostId, InstanceId};
 use crate::policy::Policy;
 use crate::recovery::{Body, Recovery, Vmove, Wait};
@@ -24,6 +25,10 @@ pub enum Memory {
     UnknownSince(InstanceId),
     AcceptedSince(InstanceId),
     NotBefore(Mono),
+    /// No hook begins before that.
+    HookPause(Mono),
+    /// The operator's word about a held hook was taken up.
+    HookWish,
     /// The cloud answered "not now" (true), or took a call again (false).
     Breaker(bool),
     Ordered,
@@ -35,6 +40,7 @@ pub enum Memory {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     pub body: Body,
+    pub hooks: Hooks,
     pub reason: String,
     pub vmoves: Vec<Vmove>,
     pub acts: Vec<(Intent, Effect)>,
@@ -81,6 +87,7 @@ pub struct Draft<'a> {
     pub view: View<'a>,
     pub chance: &'a mut Chance,
     pub body: Body,
+    pub hooks: Hooks,
     pub reason: String,
     pub moves: BTreeMap<InstanceId, Vmove>,
     pub acts: Vec<(Intent, Effect)>,
@@ -109,6 +116,7 @@ impl<'a> Draft<'a> {
             view,
             chance,
             body: view.recovery.body.clone(),
+            hooks: view.recovery.hooks.clone(),
             reason: view.recovery.reason.clone(),
             moves: BTreeMap::new(),
             acts: Vec::new(),
@@ -223,6 +231,15 @@ impl<'a> Draft<'a> {
         new.or(self.view.facts.not_before).filter(|at| self.view.now < *at)
     }
 
+    /// No hook begins before that.
+    pub fn hook_pause(&self) -> Option<Mono> {
+        let new = self.memory.iter().rev().find_map(|memory| match memory {
+            Memory::HookPause(at) => Some(*at),
+            _ => None,
+        });
+        new.or(self.view.facts.hook_not_before).filter(|at| self.view.now < *at)
+    }
+
     /// Asks for a survey when the last one began before `at` and `at` has come.
     pub fn ask_survey_after(&mut self, at: Mono) {
         let old = self.view.facts.survey.as_ref().is_none_or(|survey| survey.at < at);
@@ -297,6 +314,7 @@ impl<'a> Draft<'a> {
         let recovery = self.view.recovery;
         let wait = Wait { reason: self.reason.clone(), until: self.until };
         let unchanged = self.body == recovery.body
+            && self.hooks == recovery.hooks
             && self.reason == recovery.reason
             && self.moves.is_empty()
             && self.acts.is_empty()
@@ -307,6 +325,7 @@ impl<'a> Draft<'a> {
             && self.events.is_empty();
         let change = (!unchanged).then(|| Change {
             body: self.body,
+            hooks: self.hooks,
             reason: self.reason,
             vmoves: self.moves.into_values().collect(),
             acts: self.acts,

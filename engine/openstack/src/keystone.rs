@@ -1,9 +1,11 @@
 //! Keystone, for the tokens that clients of our own API show us.
 //!
 //! Checked in process, so no middleware stands before us. A token is remembered by its SHA-256, never as itself, and
-//! for a short time only: a revoked one is good for at most that long.
+//! for a short time only: a revoked one is good for at most that long. While Keystone is away the remembered ones go
+//! on, and of all others nobody can say anything.
 
-use std::collections::HashMap;
+mod memory;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,32 +18,21 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::session::{Authenticator, ServiceType};
 use crate::transport::{Outgoing, Transport};
-
-/// How long a valid token is believed without asking again: what a revocation takes to reach us. A busy client costs
-/// Keystone one request a minute; keystonemiddleware's default is five minutes.
-const VALID: Duration = Duration::from_secs(60);
-
-/// How long a refused one is refused without asking again; short, as a token may be shown before all of Keystone's
-/// nodes know it.
-const INVALID: Duration = Duration::from_secs(5);
-
-/// Tokens remembered. A flood of made-up ones empties the memory instead of growing it.
-const REMEMBERED: usize = 4096;
+use memory::{Key, Memory, Next, Question, VALID};
 
 /// Longest token sent on to Keystone: a fernet token has about 250 characters, a JWS one under 2,000.
 const LONGEST: usize = 8192;
+
+/// What Keystone said of a token; none: it does not know it (any more).
+type Found = Option<Arc<ValidToken>>;
 
 /// Keystone's API. Cheap to clone; clones share the memory of tokens.
 #[derive(Clone)]
 pub struct Keystone {
     transport: Transport,
     authenticator: Arc<Authenticator>,
-    known: Arc<Mutex<HashMap<[u8; 32], Known>>>,
-}
-
-struct Known {
-    until: Instant,
-    token: Option<Arc<ValidToken>>,
+    memory: Arc<Mutex<Memory>>,
+    clock: fn() -> Instant,
 }
 
 impl fmt::Debug for Keystone {
@@ -149,7 +140,20 @@ impl From<ShownToken> for ValidToken {
 
 impl Keystone {
     pub(crate) fn new(transport: Transport, authenticator: Arc<Authenticator>) -> Keystone {
-        Keystone { transport, authenticator, known: Arc::default() }
+        Keystone { transport, authenticator, memory: Arc::default(), clock: Instant::now }
+    }
+
+    /// The same with another monotonic clock, and a memory of its own: for tests of what time does to it.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> Instant) -> Keystone {
+        Keystone { memory: Arc::default(), clock, ..self }
+    }
+
+    /// Where tokens are to be had: what a 401 of ours names.
+    #[must_use]
+    pub fn auth_url(&self) -> String {
+        let url = self.authenticator.token_url().as_str();
+        url.strip_suffix("/auth/tokens").unwrap_or(url).to_owned()
     }
 
     /// Who shows us this token; none if Keystone does not know it (any more). A token restricted by access rules is
@@ -157,60 +161,77 @@ impl Keystone {
     ///
     /// Errors: [`Error::Unavailable`] whenever Keystone gave no verdict, our own login having failed included.
     pub async fn validate(&self, token: &str) -> Result<Option<Arc<ValidToken>>, Error> {
+        self.find(token, false).await
+    }
+
+    /// The same for a token that may have expired lately (`allow_expired`; Keystone's own window, two days, bounds it). Only for
+    /// a request that another service carries out for a user and vouches for with a token of its own. A revoked
+    /// token stays refused.
+    ///
+    /// Errors: as [`Keystone::validate`].
+    pub async fn validate_expired(&self, token: &str) -> Result<Option<Arc<ValidToken>>, Error> {
+        self.find(token, true).await
+    }
+
+    async fn find(&self, token: &str, allow_expired: bool) -> Result<Found, Error> {
         if token.is_empty() || token.len() > LONGEST {
             return Ok(None);
         }
         let Ok(mut subject) = HeaderValue::from_str(token) else { return Ok(None) };
         subject.set_sensitive(true);
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        if let Some(known) = self.recall(&digest) {
-            return Ok(known);
-        }
-        let found = self.ask(subject).await?;
-        self.remember(digest, found.clone());
+        let key = Key { digest: Sha256::digest(token).into(), allow_expired };
+        let question = match self.remembered(|memory| memory.next(key, (self.clock)())) {
+            Next::Answer(found) => return Ok(found),
+            Next::Ask(question) => Waiting { keystone: self, key, question },
+        };
+        // Whoever comes first asks for all; if its client hangs up meanwhile, the next one asks.
+        question.question.get_or_init(|| self.ask(subject, key)).await.clone()
+    }
+
+    async fn ask(&self, subject: HeaderValue, key: Key) -> Result<Found, Error> {
+        let mut url = self.authenticator.token_url().clone();
+        url.set_query(Some(if key.allow_expired { "nocatalog&allow_expired=1" } else { "nocatalog" }));
+        let mut outgoing = Outgoing::new(ServiceType::Identity, Method::GET, url);
+        outgoing.headers.insert("x-subject-token", subject);
+        let found = match self.transport.send(&outgoing).await {
+            Ok(reply) => {
+                let shown: Shown = reply.json().map_err(unavailable)?;
+                Some(Arc::new(ValidToken::from(shown.token)))
+            }
+            Err(Error::NotFound(_)) => None,
+            Err(error) => return Err(unavailable(error)),
+        };
+        let left = found.as_ref().map_or(Duration::ZERO, |token| left(token, key.allow_expired));
+        self.remembered(|memory| memory.remember(key, found.clone(), left, (self.clock)()));
         Ok(found)
     }
 
-    async fn ask(&self, subject: HeaderValue) -> Result<Option<Arc<ValidToken>>, Error> {
-        let mut url = self.authenticator.token_url().clone();
-        url.set_query(Some("nocatalog"));
-        let mut outgoing = Outgoing::new(ServiceType::Identity, Method::GET, url);
-        outgoing.headers.insert("x-subject-token", subject);
-        match self.transport.send(&outgoing).await {
-            Ok(reply) => {
-                let shown: Shown = reply.json().map_err(unavailable)?;
-                Ok(Some(Arc::new(shown.token.into())))
-            }
-            Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+    fn remembered<T>(&self, look: impl FnOnce(&mut Memory) -> T) -> T {
+        look(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    fn recall(&self, digest: &[u8; 32]) -> Option<Option<Arc<ValidToken>>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(digest).filter(|known| Instant::now() < known.until).map(|known| known.token.clone())
-    }
+/// Somebody who waits for an answer; leaving, it takes an answered or forsaken question off the list.
+struct Waiting<'k> {
+    keystone: &'k Keystone,
+    key: Key,
+    question: Question,
+}
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "Keystone tells the end of a token by the wall clock; this bounds a cache, never a deed"
-    )]
-    fn remember(&self, digest: [u8; 32], token: Option<Arc<ValidToken>>) {
-        let now = Instant::now();
-        let lifetime = match &token {
-            // Keystone has just called it valid; a clock of ours that runs ahead only makes us ask more often.
-            Some(token) => VALID.min((token.expires - Utc::now()).to_std().unwrap_or_default()),
-            None => INVALID,
-        };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
-            known.retain(|_, known| now < known.until);
-        }
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert(digest, Known { until: now + lifetime, token });
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.keystone.remembered(|memory| memory.done(self.key, &self.question));
     }
+}
+
+/// How long Keystone's word on a token may be kept. It has just called the token valid; a clock of ours that runs ahead only makes
+/// us ask more often.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Keystone tells the end of a token by the wall clock; this bounds a cache, never a deed"
+)]
+fn left(token: &ValidToken, allow_expired: bool) -> Duration {
+    if allow_expired { VALID } else { (token.expires - Utc::now()).to_std().unwrap_or_default() }
 }
 
 /// No verdict is no fault of the client's: it may come again.

@@ -8,6 +8,7 @@
 //! Events of one recovery reach a hook in order, as long as the older one is in its quick retries; then the younger may pass
 //! (SAFETY 3.4). For a hook that keeps tickets they never pass: a late "open" would open what was closed.
 
+pub(crate) mod call;
 mod config;
 mod message;
 mod network;

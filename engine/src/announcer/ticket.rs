@@ -47,7 +47,7 @@ fn action(kind: EventKind) -> Option<TicketAction> {
         RecoveryOpened | ServiceDown | AgentLost | DeviceBad => Some(TicketAction::Open),
         RecoveryHeld | RecoveryNeedsOperator | RecoveryResumed => Some(TicketAction::Update),
         RecoveryClosed | ServiceUp | AgentBack | DeviceGood => Some(TicketAction::Close),
-        HostFenced | HostReturned | GuestRecovered | GuestFailed | EngineLost => None,
+        HostFenced | HostReturned | GuestRecovered | GuestFailed | EngineLost | HookFailed => None,
     }
 }
 
@@ -57,7 +57,7 @@ pub fn severity(kind: EventKind) -> &'static str {
     match kind {
         RecoveryOpened | RecoveryNeedsOperator | ServiceDown => "critical",
         GuestFailed | RecoveryHeld | EngineLost => "error",
-        AgentLost | DeviceBad | HostFenced => "warning",
+        AgentLost | DeviceBad | HostFenced | HookFailed => "warning",
         RecoveryResumed | RecoveryClosed | HostReturned | GuestRecovered | AgentBack | DeviceGood
         | ServiceUp => "info",
     }

@@ -9,6 +9,7 @@ use halberd_core::evidence::{Evidence, Network, Power, Report};
 use halberd_core::host::{Admission, Host};
 use halberd_core::id::{BootId, HostId, InstanceId, NotificationId, SegmentId};
 use halberd_core::policy::Policy;
+use halberd_core::recovery::Subject;
 use halberd_core::segment::Segment;
 use halberd_core::sight::{HostSight, Rows};
 use halberd_core::time::{Mono, Stamp};
@@ -40,6 +41,8 @@ pub struct Known {
     pub said: Option<Verdict>,
     /// A verdict that time alone does not change soon is not looked for at every tick.
     pub judge_again: Option<Mono>,
+    /// A recovery of it waits for a verdict here: it is probed even if nothing else makes it a suspect (a stale report, for one).
+    pub in_doubt: bool,
     /// Probes under way or when they were last started.
     pub probing: Probing,
     pub fetch_orders: bool,
@@ -200,12 +203,23 @@ impl Fleet {
         }
     }
 
-    /// A report becomes evidence once; one received before this engine listened is of unknown age and so stale.
-    pub fn note_report(&mut self, host: HostId, report: NotificationId, at: Mono, by_agent: bool) {
-        if let Some(known) = self.hosts.get_mut(&host)
-            && known.noted.insert(report)
-        {
+    /// A report becomes evidence once; one received before this engine listened is of unknown age and so stale. False: the host is not
+    /// known here yet, and nothing was noted.
+    #[must_use]
+    pub fn note_report(&mut self, host: HostId, report: NotificationId, at: Mono, by_agent: bool) -> bool {
+        let Some(known) = self.hosts.get_mut(&host) else { return false };
+        if known.noted.insert(report) {
             known.sight.reports.push(Report { at, by_agent });
+        }
+        true
+    }
+
+    /// Notes whether a recovery of this subject waits for a verdict here.
+    pub fn doubt(&mut self, subject: &Subject, waits: bool) {
+        if let Subject::Host { host } = subject
+            && let Some(known) = self.hosts.get_mut(host)
+        {
+            known.in_doubt = waits;
         }
     }
 
@@ -284,6 +298,7 @@ impl Known {
             domains: None,
             said: None,
             judge_again: None,
+            in_doubt: false,
             probing: Probing::default(),
             fetch_orders: false,
         }

@@ -53,8 +53,9 @@ pub fn look(fleet: &mut Fleet, now: Mono) -> (Vec<Todo>, bool) {
         }
         let Some(known) = fleet.hosts.get_mut(&id) else { continue };
         new_boot(known, &mut todos);
-        let suspect = known.silent_since.is_some() && known.row.admission != Admission::Out;
-        if known.silent_since.is_some() {
+        let suspect =
+            (known.silent_since.is_some() || known.in_doubt) && known.row.admission != Admission::Out;
+        if known.silent_since.is_some() || known.in_doubt {
             suspects = suspects || suspect;
             start_probes(known, now, &mut todos);
         }

@@ -84,7 +84,7 @@ impl NovaCloud {
             }
             Effect::Stop { instance } => nova.stop(&id(instance)).await.map(request),
             Effect::Start { instance } => nova.start(&id(instance)).await.map(request),
-            Effect::PowerOff { .. } | Effect::RevokeSessions { .. } => {
+            Effect::PowerOff { .. } | Effect::RevokeSessions { .. } | Effect::RunHook { .. } => {
                 Err(Error::Config(format!("{} is not asked of Nova", effect.word())))
             }
         }

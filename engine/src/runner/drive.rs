@@ -8,6 +8,7 @@ use halberd_core::recovery::Subject;
 use halberd_core::runner::{Commit, Op, Reply, Runner, Sight};
 use halberd_store::{Error, commit, hosts, recoveries, write};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Owned;
@@ -15,21 +16,28 @@ use crate::clock;
 use crate::ports::Order;
 use crate::shared::Shared;
 
+/// How often the lease is looked at while something runs that would go on without it: well within what a lease ends earlier for its
+/// holder than for others.
+const LEASE_LOOK: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Drives a recovery until it is closed, lost, or the engine stops.
 pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::RecoveryId {
     let id = owned.recovery.id;
     let epoch = owned.recovery.epoch;
-    note_report_again(&shared, &owned);
+    note_report_again(&shared, &owned).await;
     let seed =
         u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk::<8>().expect("a uuid has sixteen bytes"));
     let mut runner = Runner::new(owned.recovery, owned.vmoves, owned.inherited, seed, clock::mono());
     let (replies, mut inbox) = unbounded_channel();
+    // Ends with this drive: what runs for it and would not end by itself is ended then.
+    let driven = shared.stop.child_token();
+    let _ends = driven.clone().drop_guard();
     loop {
         if let Err(error) = surround(&shared, &mut runner).await {
             tracing::warn!(recovery = %id, %error, "the host's row could not be read");
         }
         for op in runner.poll(clock::mono(), clock::stamp()) {
-            start(&shared, &runner, op, &replies);
+            start(&shared, &runner, op, &replies, &driven);
         }
         if runner.is_over() {
             break;
@@ -50,10 +58,11 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
             }
         }
     }
+    shared.fleet().doubt(&runner.recovery().subject, false);
     if runner.is_lost() {
         tracing::warn!(recovery = %id, epoch, "another engine drives this recovery now");
     } else if runner.is_over() {
-        shared.wishes.forget(runner.recovery().subject.host());
+        shared.wishes.forget(runner.recovery().subject.host(), id);
         tracing::info!(recovery = %id, state = %runner.recovery().word(), reason = runner.recovery().reason, "recovery closed");
         shared.nudge.notify_waiters();
     } else {
@@ -79,14 +88,17 @@ async fn settle(runner: &mut Runner, inbox: &mut tokio::sync::mpsc::UnboundedRec
 }
 
 /// The report behind a recovery found at a claim: one of before this engine's time is of unknown age, so it is stale.
-fn note_report_again(shared: &Shared, owned: &Owned) {
-    if let Subject::Host { host } = owned.recovery.subject {
-        let at = if owned.fresh { clock::mono() } else { clock::LONG_AGO };
-        let mut fleet = shared.fleet();
-        let agentless = fleet.hosts.get(&host).is_some_and(|known| !known.sight.agent);
-        if agentless {
-            fleet.note_report(host, owned.recovery.notification, at, false);
-        }
+async fn note_report_again(shared: &Shared, owned: &Owned) {
+    let Subject::Host { host } = owned.recovery.subject else { return };
+    let unknown = !shared.fleet().hosts.contains_key(&host);
+    if unknown && let Err(error) = crate::collect::watch::refresh(shared).await {
+        tracing::warn!(%error, "the stored hosts could not be read; they are read again within a second");
+    }
+    let at = if owned.fresh { clock::mono() } else { clock::LONG_AGO };
+    let mut fleet = shared.fleet();
+    let agentless = fleet.hosts.get(&host).is_none_or(|known| !known.sight.agent);
+    if agentless && !fleet.note_report(host, owned.recovery.notification, at, false) {
+        tracing::warn!(%host, "its host is not known here yet: the report behind the recovery is not counted, power is read instead");
     }
 }
 
@@ -102,8 +114,14 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     {
         known.row = row.clone();
     }
+    fleet.doubt(&runner.recovery().subject, runner.recovery().awaits_verdict());
     let segment = runner.recovery().segment;
+    let held = runner.recovery().hooks.held().is_some();
+    let id = runner.recovery().id;
     let facts = &mut runner.facts;
+    if held && facts.hook_wish.is_none() {
+        facts.hook_wish = shared.wishes.take_hook(id);
+    }
     if let Some(evidence) = fleet.evidence(host, now) {
         let newer = evidence
             .power
@@ -135,8 +153,15 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     Ok(())
 }
 
-fn start(shared: &Arc<Shared>, runner: &Runner, op: Op, replies: &UnboundedSender<Reply>) {
+fn start(
+    shared: &Arc<Shared>,
+    runner: &Runner,
+    op: Op,
+    replies: &UnboundedSender<Reply>,
+    driven: &CancellationToken,
+) {
     let shared = shared.clone();
+    let driven = driven.clone();
     let replies = replies.clone();
     let recovery = runner.recovery().id;
     let host = runner.recovery().subject.host();
@@ -149,7 +174,7 @@ fn start(shared: &Arc<Shared>, runner: &Runner, op: Op, replies: &UnboundedSende
             }
             Op::Effect { intent, epoch, effect } => {
                 let order = Order { recovery, engine: shared.engine, epoch };
-                Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect).await }
+                Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect, driven).await }
             }
             Op::Ask(query) => {
                 let sight = ask(&shared, host, &query).await;
@@ -197,7 +222,14 @@ async fn refresh_rows(shared: &Shared, content: &Commit) {
     shared.changed.notify_waiters();
 }
 
-async fn perform(shared: &Shared, host_name: &str, intent: Uuid, order: Order, effect: &Effect) -> Done {
+async fn perform(
+    shared: &Shared,
+    host_name: &str,
+    intent: Uuid,
+    order: Order,
+    effect: &Effect,
+    driven: CancellationToken,
+) -> Done {
     if !shared.may_act(clock::mono()) {
         return Done::NotExecuted { text: "this engine's lease is not renewed".into() };
     }
@@ -216,6 +248,7 @@ async fn perform(shared: &Shared, host_name: &str, intent: Uuid, order: Order, e
             Ok(count) => Done::Accepted { note: format!("{count} sessions") },
             Err(text) => Done::NotExecuted { text },
         },
+        Effect::RunHook { call } => shared.hooks.run(call, unwanted(shared, &driven)).await,
         effect => {
             let Some(cloud) = &shared.cloud else {
                 return Done::NotExecuted { text: "no [openstack] section is configured".into() };
@@ -232,6 +265,21 @@ async fn perform(shared: &Shared, host_name: &str, intent: Uuid, order: Order, e
                 tracing::info!(host = host_name, effect = effect.word(), ?done, "a call was not accepted");
             }
             done
+        }
+    }
+}
+
+/// Ends when what runs for a recovery must end: it closed, was lost or given back, or this engine may not act any more. A lease ends for
+/// its holder first (STYLE 12), so what runs is ended before another engine begins it again.
+async fn unwanted(shared: &Shared, driven: &CancellationToken) -> String {
+    loop {
+        tokio::select! {
+            () = driven.cancelled() => return "cut off: its recovery was closed or given back".into(),
+            () = tokio::time::sleep(LEASE_LOOK) => {
+                if !shared.may_act(clock::mono()) {
+                    return "cut off: this engine's lease is not renewed".into();
+                }
+            }
         }
     }
 }

@@ -1,19 +1,22 @@
 //! Opening the database: pools, the exclusive lock beside an SQLite file, migrations.
 //!
 //! SQLite runs with its write-ahead log and synchronous FULL: with less, an acknowledged commit can vanish with the power
-//! (SAFETY 3.2). One connection writes, so that writers of this process queue fairly instead of polling for the file's lock.
+//! (SAFETY 3.2). One connection writes, so that writers of this process queue fairly instead of polling for the file's lock, and
+//! share its syncs (module `group`).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{SqlStr, SqlitePool};
 
+use crate::bus::Speaker;
 use crate::dialect::{self, Dialect, classify};
 use crate::error::{Error, Result};
+use crate::group::Group;
 use crate::migrate;
 use crate::transaction::{Tx, TxKind};
 use crate::value::{Arg, Row};
@@ -55,11 +58,14 @@ pub enum Db {
 /// SQLite's pools and lock.
 #[derive(Debug)]
 pub struct Sqlite {
-    write: SqlitePool,
+    pub(crate) write: SqlitePool,
+    pub(crate) group: Group,
     read: SqlitePool,
     path: PathBuf,
     /// Held as long as this lives; the operating system releases it when the process dies.
     lock: Option<File>,
+    /// Set once, where changes are told on the message bus.
+    pub(crate) speaker: OnceLock<Arc<Speaker>>,
 }
 
 impl Db {
@@ -91,8 +97,14 @@ impl Db {
             None => connect.clone(),
         };
         // No idle or age limit: a connection is a file handle, and a fresh one has an empty statement cache.
-        let pool =
-            |size| SqlitePoolOptions::new().max_connections(size).idle_timeout(None).max_lifetime(None);
+        // Nor is one tried out before each use: a file handle does not go stale, and the try costs as much as a small read.
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
         let write = pool(1).connect_with(writer).await.map_err(classify)?;
         let migrating = match options.access {
             Access::Exclusive => None,
@@ -107,7 +119,14 @@ impl Db {
         // Readers cannot write, whatever statement reaches them.
         let reader = connect.pragma("query_only", "1");
         let read = pool(options.readers.max(1)).connect_with(reader).await.map_err(classify)?;
-        Ok(Db::Sqlite(Arc::new(Sqlite { write, read, path, lock })))
+        Ok(Db::Sqlite(Arc::new(Sqlite {
+            write,
+            group: Group::default(),
+            read,
+            path,
+            lock,
+            speaker: OnceLock::new(),
+        })))
     }
 
     /// Whether no other engine can be at work here: former leases need not be waited out (DESIGN 3).
@@ -121,6 +140,12 @@ impl Db {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Db::Sqlite(sqlite) => Some(&sqlite.path),
+        }
+    }
+
+    pub(crate) fn speaker(&self) -> &OnceLock<Arc<Speaker>> {
+        match self {
+            Db::Sqlite(sqlite) => &sqlite.speaker,
         }
     }
 
@@ -152,18 +177,14 @@ impl Db {
             Db::Sqlite(sqlite) => {
                 let begun =
                     sqlite.read.begin_with(Dialect::Sqlite.begin_snapshot()).await.map_err(classify)?;
-                Ok(Tx { inner: TxKind::Sqlite(begun) })
+                Ok(Tx { inner: TxKind::Sqlite(begun), speaker: None })
             }
         }
     }
 
     pub(crate) async fn begin_for_write(&self) -> Result<Tx> {
         match self {
-            Db::Sqlite(sqlite) => {
-                let begun =
-                    sqlite.write.begin_with(Dialect::Sqlite.begin_for_write()).await.map_err(classify)?;
-                Ok(Tx { inner: TxKind::Sqlite(begun) })
-            }
+            Db::Sqlite(sqlite) => Ok(sqlite.tx(sqlite.begin_for_write().await?)),
         }
     }
 

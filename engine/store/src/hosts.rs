@@ -1,10 +1,12 @@
 //! Hosts. API and engine write the same rows, so each writes its own columns only and every write raises `version`.
 
+use halberd_core::bus::Action;
 use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{BootId, HostId, SegmentId};
 use halberd_core::runner::{HostCondition, HostPatch};
 use halberd_core::time::Stamp;
 
+use crate::bus;
 use crate::error::{Error, Result};
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
@@ -60,6 +62,37 @@ pub struct HostEdit {
     pub machine: Option<Option<uuid::Uuid>>,
 }
 
+impl HostEdit {
+    /// Whether v1 may have asked for it: where a machine stands and which it is are none of v1's business.
+    fn is_of_v1(&self) -> bool {
+        self.domain.is_none() && self.serial.is_none() && self.machine.is_none()
+    }
+
+    /// The host as it is to be.
+    pub fn applied_to(&self, old: &Host) -> Host {
+        let maintenance = match self.on_maintenance {
+            Some(true) => Maintenance { operator: true, ..old.maintenance },
+            Some(false) => Maintenance::default(),
+            None => old.maintenance,
+        };
+        Host {
+            name: self.name.clone().unwrap_or_else(|| old.name.clone()),
+            kind: self.kind.clone().unwrap_or_else(|| old.kind.clone()),
+            control_attributes: self
+                .control_attributes
+                .clone()
+                .unwrap_or_else(|| old.control_attributes.clone()),
+            reserved: self.reserved.unwrap_or(old.reserved),
+            reserved_by: if self.reserved.is_some() { None } else { old.reserved_by },
+            maintenance,
+            domain: self.domain.clone().unwrap_or_else(|| old.domain.clone()),
+            serial: self.serial.clone().unwrap_or_else(|| old.serial.clone()),
+            machine: self.machine.unwrap_or(old.machine),
+            ..old.clone()
+        }
+    }
+}
+
 /// # Errors
 /// [`Error::Exists`] when a host of that name exists in any segment, [`Error::NotFound`] for the segment.
 pub async fn create(tx: &mut Tx, host: &Host, now: Stamp) -> Result<Stored<Host>> {
@@ -98,7 +131,9 @@ pub async fn create(tx: &mut Tx, host: &Host, now: Stamp) -> Result<Stored<Host>
     )
     .await
     .map_err(|error| error.or_exists("host", &host.name))?;
-    get(&mut *tx, host.id).await
+    let stored = get(&mut *tx, host.id).await?;
+    bus::host_done(tx, Action::Create, &stored, now).await?;
+    Ok(stored)
 }
 
 /// A living host.
@@ -153,56 +188,73 @@ pub async fn reserved_free(mut on: impl Read, segment: SegmentId) -> Result<Vec<
 /// [`Error::Exists`] for a name that is taken, [`Error::NotFound`].
 pub async fn edit(tx: &mut Tx, id: HostId, edit: &HostEdit, now: Stamp) -> Result<Stored<Host>> {
     let old = get(&mut *tx, id).await?.value;
-    let maintenance = match edit.on_maintenance {
-        Some(true) => Maintenance { operator: true, ..old.maintenance },
-        Some(false) => Maintenance::default(),
-        None => old.maintenance,
-    };
-    let name = edit.name.clone().unwrap_or(old.name);
-    let domain = edit.domain.clone().unwrap_or(old.domain);
+    let new = edit.applied_to(&old);
     let changed = tx
         .exec(
             "UPDATE hosts SET name = ?, kind = ?, control_attributes = ?, reserved = ?, reserved_by = ?, \
              maintenance_operator = ?, maintenance_recovery = ?, maintenance_process = ?, rack = ?, power = ?, switch = ?, \
              serial = ?, machine = ?, version = version + 1, updated_at = ? WHERE id = ? AND version = ? AND deleted = 0",
             args![
-                &name,
-                edit.kind.clone().unwrap_or(old.kind),
-                edit.control_attributes.clone().unwrap_or(old.control_attributes),
-                edit.reserved.unwrap_or(old.reserved),
-                if edit.reserved.is_some() { None } else { old.reserved_by },
-                maintenance.operator,
-                maintenance.recovery,
-                maintenance.process,
-                domain.rack,
-                domain.power,
-                domain.switch,
-                edit.serial.clone().unwrap_or(old.serial),
-                edit.machine.unwrap_or(old.machine),
+                &new.name,
+                new.kind,
+                new.control_attributes,
+                new.reserved,
+                new.reserved_by,
+                new.maintenance.operator,
+                new.maintenance.recovery,
+                new.maintenance.process,
+                new.domain.rack,
+                new.domain.power,
+                new.domain.switch,
+                new.serial,
+                new.machine,
                 now,
                 id,
                 old.version
             ],
         )
         .await
-        .map_err(|error| error.or_exists("host", &name))?;
+        .map_err(|error| error.or_exists("host", &new.name))?;
     if changed == 0 {
         return Err(Error::Conflict { attempts: 1, source: None });
     }
-    get(&mut *tx, id).await
+    let stored = get(&mut *tx, id).await?;
+    if edit.is_of_v1() {
+        bus::host_done(tx, Action::Update, &stored, now).await?;
+    }
+    Ok(stored)
 }
 
 /// # Errors
-/// [`Error::NotFound`], [`Error::InUse`] while the host is under recovery.
+/// [`Error::NotFound`], [`Error::InUse`] while the host is under recovery or on its way back from one.
 pub async fn delete(tx: &mut Tx, id: HostId, now: Stamp) -> Result<()> {
     check_free(&mut *tx, id).await?;
-    let deleted = tx
-        .exec(
-            "UPDATE hosts SET deleted = num, deleted_at = ?, version = version + 1 WHERE id = ? AND deleted = 0",
-            args![now, id],
-        )
-        .await?;
-    if deleted == 0 { Err(Error::not_found("host", id)) } else { Ok(()) }
+    let old = get(&mut *tx, id).await?;
+    if old.admission != Admission::In {
+        return Err(Error::InUse { what: "host", id: id.to_string(), why: not_in(&old.name, old.admission) });
+    }
+    let sql = "UPDATE hosts SET deleted = num, deleted_at = ?, version = version + 1 \
+               WHERE id = ? AND version = ? AND deleted = 0";
+    if tx.exec(sql, args![now, id, old.version]).await? == 0 {
+        return Err(Error::Conflict { attempts: 1, source: None });
+    }
+    bus::host_done(tx, Action::Delete, &old, now).await
+}
+
+/// For deleting a segment, and its hosts with it: all of them are in.
+pub(crate) async fn check_segment_in(mut on: impl Read, id: SegmentId) -> Result<()> {
+    let sql = "SELECT id, name, admission FROM hosts WHERE segment = ? AND deleted = 0 AND admission <> 'in' LIMIT 1";
+    let Some(row) = first(&mut on, sql, args![id]).await? else { return Ok(()) };
+    let row = row.of("hosts", "id");
+    let why = not_in(row.text("name")?, row.word("admission")?);
+    Err(Error::InUse { what: "segment", id: id.to_string(), why })
+}
+
+/// Without its row nobody would undo in Nova what its recovery set there, nor keep its old guests from starting.
+fn not_in(name: &str, admission: Admission) -> String {
+    format!(
+        "host {name} is {admission}: it was fenced, and its way back, which undoes that in Nova, is open; once it is in again it can go"
+    )
 }
 
 /// A host is under recovery while a recovery of it is open or a report about it is not settled (contract 1.10, DESIGN 10.9).
@@ -245,12 +297,15 @@ fn in_use(what: &'static str, id: impl ToString, row: &Row) -> Result<Error> {
 pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Result<Host> {
     let condition = |what: String| Error::Condition { host: id, what };
     let row = first(&mut &mut *tx, "SELECT * FROM hosts WHERE id = ?", args![id]).await?;
-    let mut host = read(&row.ok_or_else(|| condition("it does not exist".into()))?)?.value;
+    let mut stored = read(&row.ok_or_else(|| condition("it does not exist".into()))?)?;
+    let host = &mut stored.value;
+    let shown = |host: &Host| (host.reserved, host.maintenance.any());
+    let before = shown(host);
     if let Some(wanted) = &patch.only_if {
-        check_condition(&host, wanted).map_err(condition)?;
+        check_condition(host, wanted).map_err(condition)?;
     }
     let expected = host.version;
-    apply(&mut host, patch);
+    apply(host, patch);
     let changed = tx
         .exec(
             "UPDATE hosts SET reserved = ?, reserved_by = ?, maintenance_recovery = ?, maintenance_process = ?, admission = ?, \
@@ -275,8 +330,15 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
         )
         .await?;
     host.version = expected + 1;
-    // Read above in this transaction: on a database with weaker isolation another writer got between; run the unit again.
-    if changed == 1 { Ok(host) } else { Err(Error::Conflict { attempts: 1, source: None }) }
+    if changed != 1 {
+        // Read above in this transaction: on a database with weaker isolation another writer got between; run the unit again.
+        return Err(Error::Conflict { attempts: 1, source: None });
+    }
+    if shown(host) != before && stored.deleted_at.is_none() {
+        stored.updated_at = Some(now);
+        bus::host_done(tx, Action::Update, &stored, now).await?;
+    }
+    Ok(stored.value)
 }
 
 fn check_condition(host: &Host, wanted: &HostCondition) -> std::result::Result<(), String> {

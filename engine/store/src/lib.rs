@@ -18,6 +18,7 @@
 pub mod agent_keys;
 pub mod agent_reports;
 pub mod audit;
+pub mod bus;
 pub mod commit;
 pub mod db;
 pub mod deliveries;
@@ -27,7 +28,9 @@ pub mod error;
 pub mod events;
 pub mod evidence;
 pub mod fence_devices;
+mod group;
 pub mod hosts;
+pub mod import;
 pub mod intents;
 pub mod list;
 mod migrate;

@@ -150,8 +150,12 @@ fn order(table: &Table, page: &Page) -> Result<Vec<(&'static str, Direction)>> {
         order.push((*expression, *direction));
     }
     let direction = page.sort.first().map_or(Direction::Desc, |(_, direction)| *direction);
-    order.push((table.created, direction));
-    order.push(("num", direction));
+    // v1's pages end with these two already.
+    for tie_breaker in [table.created, "num"] {
+        if !order.iter().any(|(expression, _)| *expression == tie_breaker) {
+            order.push((tie_breaker, direction));
+        }
+    }
     Ok(order)
 }
 

@@ -12,8 +12,11 @@ use crate::dialect::classify;
 use crate::error::{Error, Result};
 
 /// Number, name and text of each step, oldest first. A released step is never edited: its checksum stands in every database.
-const SQLITE: &[(i64, &str, &str)] =
-    &[(1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql"))];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "initial", include_str!("../../../migrations/sqlite/0001_initial.sql")),
+    (2, "bus", include_str!("../../../migrations/sqlite/0002_bus.sql")),
+    (3, "hooks", include_str!("../../../migrations/sqlite/0003_hooks.sql")),
+];
 
 fn sqlite() -> Migrator {
     let steps = SQLITE.iter().map(|&(version, name, sql)| {

@@ -7,21 +7,23 @@ use std::time::Duration;
 
 use halberd_core::id::{HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
+use halberd_core::recovery::Recovery;
 use halberd_core::time::Stamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 
+use crate::bus;
 use crate::error::{Error, Result};
 use crate::evidence;
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
-use crate::value::{Row, args, json as to_json};
+use crate::value::{Arg, Row, args, json as to_json};
 
 const TABLE: Table = Table {
     what: "notification",
     from: "notifications",
-    select: "*",
+    select: "num, id, kind, host, segment, generated_at, payload, origin, status, message, created_at, updated_at",
     id: "id",
     created: "created_at",
     columns: &[
@@ -116,7 +118,7 @@ pub async fn receive(tx: &mut Tx, report: &Notification, window: Duration, now: 
 }
 
 /// What makes two reports equal. That a host is down is one claim, whatever else its payload says.
-fn duplicate_key(report: &Notification) -> String {
+pub(crate) fn duplicate_key(report: &Notification) -> String {
     let text = match report.claim() {
         Claim::HostDown => "host down".to_owned(),
         _ => to_json(&report.payload),
@@ -187,6 +189,10 @@ pub(crate) async fn insert(
         ],
     )
     .await?;
+    if tx.speaks() {
+        let stored = get(&mut *tx, report.id).await?;
+        bus::report_done(tx, &stored, now).await?;
+    }
     Ok(())
 }
 
@@ -233,13 +239,36 @@ pub async fn settle(
     now: Stamp,
 ) -> Result<bool> {
     let sql = "UPDATE notifications SET status = ?, message = COALESCE(?, message), updated_at = ? WHERE id = ? AND status = ?";
-    Ok(tx.exec(sql, args![to.as_str(), message, now, id, from.as_str()]).await? == 1)
+    let settled = tx.exec(sql, args![to.as_str(), message, now, id, from.as_str()]).await? == 1;
+    if settled {
+        tell(tx, &[(id, from)], now).await?;
+    }
+    Ok(settled)
 }
 
 /// Lets a report join an open recovery: it ends as that ends.
 pub async fn join(tx: &mut Tx, id: NotificationId, recovery: RecoveryId, now: Stamp) -> Result<bool> {
     let sql = "UPDATE notifications SET status = 'running', recovery = ?, updated_at = ? WHERE id = ? AND status = 'new'";
-    Ok(tx.exec(sql, args![recovery, now, id]).await? == 1)
+    let joined = tx.exec(sql, args![recovery, now, id]).await? == 1;
+    if joined {
+        tell(tx, &[(id, NotificationStatus::New)], now).await?;
+    }
+    Ok(joined)
+}
+
+/// The report behind a recovery that opens takes its status. `own`: an engine's, written by the same transaction.
+pub(crate) async fn take_up(tx: &mut Tx, recovery: &Recovery, own: bool, now: Stamp) -> Result<()> {
+    let id = recovery.notification;
+    let before = match own {
+        true => vec![(id, NotificationStatus::New)],
+        false => statuses(tx, "id", id).await?,
+    };
+    tx.exec(
+        "UPDATE notifications SET status = ?, recovery = ?, updated_at = ? WHERE id = ?",
+        args![recovery.word().notification_status().as_str(), recovery.id, now, id],
+    )
+    .await?;
+    tell(tx, &before, now).await
 }
 
 /// Every report of a recovery takes its status.
@@ -250,8 +279,38 @@ pub(crate) async fn follow(
     message: Option<&str>,
     now: Stamp,
 ) -> Result<()> {
+    let before = statuses(tx, "recovery", recovery).await?;
     let sql = "UPDATE notifications SET status = ?, message = COALESCE(?, message), updated_at = ? WHERE recovery = ?";
     tx.exec(sql, args![status.as_str(), message, now, recovery]).await?;
+    tell(tx, &before, now).await
+}
+
+/// What reports stand at before they change, where somebody is told of the change.
+async fn statuses(
+    tx: &mut Tx,
+    by: &'static str,
+    id: impl Into<Arg>,
+) -> Result<Vec<(NotificationId, NotificationStatus)>> {
+    if !tx.speaks() {
+        return Ok(Vec::new());
+    }
+    let sql = AssertSqlSafe(format!("SELECT id, status FROM notifications WHERE {by} = ? ORDER BY num"));
+    let read = |row: &Row| {
+        let row = row.of("notifications", "id");
+        Ok((row.id("id")?, row.word("status")?))
+    };
+    all(&mut &mut *tx, sql, vec![id.into()]).await?.iter().map(read).collect()
+}
+
+/// Tells the bus of reports that had these statuses before.
+async fn tell(tx: &mut Tx, before: &[(NotificationId, NotificationStatus)], now: Stamp) -> Result<()> {
+    if !tx.speaks() {
+        return Ok(());
+    }
+    for (id, status) in before {
+        let report = get(&mut *tx, *id).await?;
+        bus::report_moved(tx, *status, &report, now).await?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use halberd_core::audit::Entry;
 use halberd_core::event::Event;
 use halberd_core::id::{EngineId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::notification::{Notification, NotificationStatus};
-use halberd_core::recovery::{Body, Recovery, StateWord, Subject};
+use halberd_core::recovery::{Recovery, StateWord, Subject};
 use halberd_core::segment::RecoveryMethod;
 use halberd_core::time::Stamp;
 use uuid::Uuid;
@@ -81,12 +81,7 @@ pub async fn open(tx: &mut Tx, opening: &Opening<'_>, now: Stamp) -> Result<Open
         notifications::insert(tx, report, Some(recovery.id), now).await?;
     }
     insert(tx, recovery, &key, now).await?;
-    let status = recovery.word().notification_status();
-    tx.exec(
-        "UPDATE notifications SET status = ?, recovery = ?, updated_at = ? WHERE id = ?",
-        args![status.as_str(), recovery.id, now, recovery.notification],
-    )
-    .await?;
+    notifications::take_up(tx, recovery, opening.report.is_some(), now).await?;
     audit::append(tx, &recovery.id.to_string(), recovery.epoch, opening.audit, now).await?;
     events::publish(tx, opening.events, recovery.epoch, opening.webhooks, now).await?;
     Ok(Opened::New(Box::new(get(&mut *tx, recovery.id).await?)))
@@ -101,11 +96,11 @@ pub(crate) async fn open_beside(tx: &mut Tx, recovery: &Recovery, now: Stamp) ->
     }
 }
 
-async fn insert(tx: &mut Tx, recovery: &Recovery, key: &str, now: Stamp) -> Result<()> {
+pub(crate) async fn insert(tx: &mut Tx, recovery: &Recovery, key: &str, now: Stamp) -> Result<()> {
     tx.exec(
         "INSERT INTO recoveries (id, notification, segment, kind, subject, host, host_name, method, policy, state, body, \
-         reason, workflow_version, owner, epoch, version, nonce, event_sequence, open_key, opened_at, closed_at, updated_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?, ?, ?, ?)",
+         hooks, reason, workflow_version, owner, epoch, version, nonce, event_sequence, open_key, opened_at, closed_at, updated_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?, ?, ?, ?)",
         args![
             recovery.id,
             recovery.notification,
@@ -118,6 +113,7 @@ async fn insert(tx: &mut Tx, recovery: &Recovery, key: &str, now: Stamp) -> Resu
             json(&recovery.policy),
             recovery.word().as_str(),
             json(&recovery.body),
+            json(&recovery.hooks),
             &recovery.reason,
             recovery.workflow_version,
             recovery.owner,
@@ -241,12 +237,13 @@ pub(crate) async fn replace(tx: &mut Tx, recovery: &Recovery, nonce: Uuid, now: 
     let lost = || Error::Lost(recovery.id);
     let owner = recovery.owner.ok_or_else(lost)?;
     let closed = !recovery.is_open();
-    let sql = "UPDATE recoveries SET state = ?, body = ?, reason = ?, closed_at = ?, \
+    let sql = "UPDATE recoveries SET state = ?, body = ?, hooks = ?, reason = ?, closed_at = ?, \
                open_key = CASE WHEN ? = 1 THEN NULL ELSE open_key END, nonce = ?, version = version + 1, updated_at = ? \
                WHERE id = ? AND version = ? AND epoch = ? AND owner = ?";
     let values = args![
         recovery.word().as_str(),
         json(&recovery.body),
+        json(&recovery.hooks),
         &recovery.reason,
         if closed { recovery.closed_at.or(Some(now)) } else { None },
         closed,
@@ -269,11 +266,7 @@ pub(crate) async fn has_nonce(mut on: impl Read, id: RecoveryId, nonce: Uuid) ->
 fn read(row: &Row) -> Result<Recovery> {
     let row = row.of("recoveries", "id");
     let state: StateWord = row.word("state")?;
-    let body: Body = row.json("body")?;
-    if body.word() != state {
-        return Err(row.corrupt("state", format!("'{state}' is not the document's '{}'", body.word())));
-    }
-    Ok(Recovery {
+    let recovery = Recovery {
         id: row.id("id")?,
         notification: row.id("notification")?,
         segment: row.id("segment")?,
@@ -281,7 +274,8 @@ fn read(row: &Row) -> Result<Recovery> {
         host_name: row.string("host_name")?,
         method: row.word::<RecoveryMethod>("method")?,
         policy: row.json("policy")?,
-        body,
+        body: row.json("body")?,
+        hooks: row.json("hooks")?,
         reason: row.string("reason")?,
         workflow_version: row.number("workflow_version")?,
         owner: row.opt_id("owner")?,
@@ -289,7 +283,11 @@ fn read(row: &Row) -> Result<Recovery> {
         version: row.int("version")?,
         opened_at: row.stamp("opened_at")?,
         closed_at: row.opt_stamp("closed_at")?,
-    })
+    };
+    if recovery.word() != state {
+        return Err(row.corrupt("state", format!("'{state}' is not the document's '{}'", recovery.word())));
+    }
+    Ok(recovery)
 }
 
 /// The statuses of a report that is not settled.

@@ -1,10 +1,12 @@
 //! Failover segments. Deleted ones stay as rows; their names are free again.
 
+use halberd_core::bus::Action;
 use halberd_core::id::SegmentId;
 use halberd_core::segment::{RecoveryMethod, Segment};
 use halberd_core::time::Stamp;
 use serde_json::Value;
 
+use crate::bus;
 use crate::error::{Error, Result};
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
@@ -57,7 +59,9 @@ pub async fn create(tx: &mut Tx, segment: &Segment, now: Stamp) -> Result<Stored
     )
     .await
     .map_err(|error| error.or_exists("segment", &segment.name))?;
-    get(&mut *tx, segment.id).await
+    let stored = get(&mut *tx, segment.id).await?;
+    bus::segment_done(tx, Action::Create, &stored, now).await?;
+    Ok(stored)
 }
 
 /// A living segment.
@@ -100,15 +104,19 @@ pub async fn update(tx: &mut Tx, segment: &Segment, now: Stamp) -> Result<Stored
     if changed == 0 {
         return Err(Error::not_found("segment", segment.id));
     }
-    get(&mut *tx, segment.id).await
+    let stored = get(&mut *tx, segment.id).await?;
+    bus::segment_done(tx, Action::Update, &stored, now).await?;
+    Ok(stored)
 }
 
 /// Deletes a segment and its hosts, as v1 does.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::InUse`] while one of its hosts is under recovery.
+/// [`Error::NotFound`], [`Error::InUse`] while one of its hosts is under recovery or on its way back from one.
 pub async fn delete(tx: &mut Tx, id: SegmentId, now: Stamp) -> Result<()> {
     crate::hosts::check_segment_free(&mut *tx, id).await?;
+    crate::hosts::check_segment_in(&mut *tx, id).await?;
+    let old = if tx.speaks() { Some(get(&mut *tx, id).await?) } else { None };
     let deleted = tx
         .exec(
             "UPDATE segments SET deleted = num, deleted_at = ? WHERE id = ? AND deleted = 0",
@@ -123,7 +131,10 @@ pub async fn delete(tx: &mut Tx, id: SegmentId, now: Stamp) -> Result<()> {
         args![now, id],
     )
     .await?;
-    Ok(())
+    match old {
+        Some(old) => bus::segment_done(tx, Action::Delete, &old, now).await,
+        None => Ok(()),
+    }
 }
 
 /// What the segment overrides of the policy, as given; an empty object when nothing is.

@@ -1,14 +1,17 @@
 //! Units of work: short, whole, repeatable. A unit reads and writes the database and nothing else (STYLE 17).
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
 use sqlx::{SqlSafeStr, SqlStr};
 
+use crate::bus::Speaker;
 use crate::db::Db;
 use crate::dialect::{self, Dialect, SqliteTx, classify, classify_commit};
 use crate::error::{Error, Result};
+use crate::group;
 use crate::value::{Arg, Row};
 
 /// How often a unit is run in all when others are in the way (DESIGN 3).
@@ -21,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Tx {
     pub(crate) inner: TxKind,
+    /// Where there is one, changes are told on the message bus.
+    pub(crate) speaker: Option<Arc<Speaker>>,
 }
 
 #[derive(Debug)]
@@ -39,6 +44,11 @@ impl Tx {
         match self.inner {
             TxKind::Sqlite(tx) => tx.commit().await.map_err(classify_commit),
         }
+    }
+
+    /// Whether changes are told on the message bus; what only a message needs is not read where they are not.
+    pub fn speaks(&self) -> bool {
+        self.speaker.is_some()
     }
 
     pub(crate) fn dialect(&self) -> Dialect {
@@ -108,8 +118,8 @@ pub(crate) async fn first(on: &mut impl Read, sql: impl SqlSafeStr, args: Vec<Ar
 /// Runs a unit in one transaction and commits it; when others were in the way, the whole unit again, at most [`ATTEMPTS`] times.
 ///
 /// The unit must not touch the outside world: it may run more than once, each time on a clone. On any error nothing of it
-/// remains. (`AsyncFnOnce` and `Clone` rather than `AsyncFn`, because only so the compiler sees that the future is `Send`
-/// when the unit borrows from its surroundings.)
+/// remains. On SQLite units that queue for the file share a commit (module `group`). (`AsyncFnOnce` and `Clone` rather than `AsyncFn`,
+/// because only so the compiler sees that the future is `Send` when the unit borrows from its surroundings.)
 pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
     db: &Db,
     unit: F,
@@ -139,8 +149,7 @@ fn pause(attempt: u32) -> Duration {
 }
 
 async fn once<T>(db: &Db, unit: impl AsyncFnOnce(&mut Tx) -> Result<T>) -> Result<T> {
-    let mut tx = Tx::begin(db).await?;
-    let value = unit(&mut tx).await?;
-    tx.commit().await?;
-    Ok(value)
+    match db {
+        Db::Sqlite(sqlite) => group::run(sqlite, unit).await,
+    }
 }

@@ -99,13 +99,8 @@ pub struct Row {
 
 impl Row {
     /// Reads columns, naming table and row in whatever goes wrong; `key` is the column that names the row.
-    pub(crate) fn of(&self, table: &'static str, key: &str) -> Reader<'_> {
-        let name = match self.value(key) {
-            Some(Arg::Int(number)) => number.to_string(),
-            Some(Arg::Text(text)) => text.clone(),
-            _ => "?".to_owned(),
-        };
-        Reader { row: self, table, name }
+    pub(crate) fn of(&self, table: &'static str, key: &'static str) -> Reader<'_> {
+        Reader { row: self, table, key }
     }
 
     fn value(&self, column: &str) -> Option<&Arg> {
@@ -126,12 +121,21 @@ impl Row {
 pub(crate) struct Reader<'r> {
     row: &'r Row,
     table: &'static str,
-    name: String,
+    key: &'static str,
 }
 
 impl Reader<'_> {
+    /// The row's own name, for errors only: lists read thousands of rows.
+    fn name(&self) -> String {
+        match self.row.value(self.key) {
+            Some(Arg::Int(number)) => number.to_string(),
+            Some(Arg::Text(text)) => text.clone(),
+            _ => "?".to_owned(),
+        }
+    }
+
     pub(crate) fn corrupt(&self, column: &'static str, reason: impl ToString) -> Error {
-        Error::Corrupt { table: self.table, row: self.name.clone(), column, reason: reason.to_string() }
+        Error::Corrupt { table: self.table, row: self.name(), column, reason: reason.to_string() }
     }
 
     fn get(&self, column: &'static str) -> Result<&Arg> {
@@ -206,7 +210,7 @@ impl Reader<'_> {
     pub(crate) fn word<T: FromStr<Err = UnknownWord>>(&self, column: &'static str) -> Result<T> {
         self.text(column)?.parse().map_err(|source| Error::UnknownWord {
             table: self.table,
-            row: self.name.clone(),
+            row: self.name(),
             column,
             source,
         })

@@ -21,6 +21,8 @@ pub struct WorldSpec {
     pub seed: u64,
     /// Number of hypervisors, named `cmp-01`, `cmp-02`, ...
     pub hosts: usize,
+    /// Other names for the first of them.
+    pub host_names: Vec<String>,
     /// Guests on each host, by the host's position; missing entries are 0.
     pub guests_per_host: Vec<usize>,
     /// Racks, dealt out in blocks: six hosts in two racks are 1-3 and 4-6.
@@ -76,6 +78,7 @@ impl Default for WorldSpec {
         Self {
             seed: 1,
             hosts: 6,
+            host_names: Vec::new(),
             guests_per_host: vec![7, 7, 7, 7, 6, 6],
             racks: 2,
             bmc_kinds: vec![BmcKind::Redfish, BmcKind::Ipmi],
@@ -125,7 +128,7 @@ impl WorldSpec {
 
     /// The name of the host at this position, counted from 0.
     pub fn host_name(&self, position: usize) -> String {
-        format!("cmp-{:02}", position + 1)
+        self.host_names.get(position).cloned().unwrap_or_else(|| format!("cmp-{:02}", position + 1))
     }
 }
 

@@ -59,6 +59,7 @@ pub fn safety(sim: &Sim) -> Findings {
             .filter(|(_, count)| *count > 1)
             .map(|(key, count)| format!("I4: {count} recoveries are open for {key}")),
     );
+    found.extend(super::hooks::judge(sim));
     found
 }
 

@@ -6,6 +6,7 @@
 
 pub mod checker;
 pub mod fence;
+pub mod hooks;
 pub mod nova;
 pub mod scenario;
 pub mod seeds;

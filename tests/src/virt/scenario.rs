@@ -11,6 +11,7 @@ use halberd_core::policy::{Policy, Profile, Reporters, Unfenced};
 use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, Route, What, WorldSpec};
 
 use super::checker;
+use super::hooks::{Configured, How};
 use super::sim::{Cue, Setup, Sim};
 
 /// A scenario read from its folder.
@@ -104,6 +105,7 @@ fn world_line(scenario: &mut Scenario, line: &str) -> Result<(), String> {
                 if value == "trust-reporter" { Unfenced::TrustReporter } else { Unfenced::Refuse }
         }
         "process_all_instances" => setup.policy.process_all_instances = value == "yes",
+        "hook" => setup.hooks.push(Configured::read(value)?),
         "evacuations_in_flight" => setup.policy.evacuations_in_flight = number(value)?,
         other => return Err(format!("unknown name '{other}'")),
     }
@@ -200,6 +202,10 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
         "thaw-engine" => Cue::ThawEngine(number::<usize>(args.first().unwrap_or(&"1"))? - 1),
         "maintenance" => Cue::Maintenance(host()?, args.get(1) != Some(&"off")),
         "release" => Cue::Release(host()?),
+        "retry" => Cue::HookWord { host: host()?, retry: true },
+        "hook-well" => Cue::Hook(host()?, How::Well(span(1)?.unwrap_or(2_000))),
+        "hook-fails" => Cue::Hook(host()?, How::Fails(span(1)?.unwrap_or(1_000))),
+        "hook-hangs" => Cue::Hook(host()?, How::Hangs),
         "confirm" => Cue::Confirm {
             host: host()?,
             serial: args.get(1).map(|word| (*word).to_owned()).unwrap_or_default(),

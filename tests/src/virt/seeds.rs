@@ -1,12 +1,15 @@
 //! Random worlds: everything drawn from one seed, faults included, then healed; the checkers judge.
 
 use halberd_core::chance::Chance;
+use halberd_core::event::EventKind;
+use halberd_core::hook::{HookSpec, OnFailure, Point};
 use halberd_core::policy::{Policy, Profile};
 use halberd_core::recovery::StateWord;
 use halberd_core::segment::RecoveryMethod;
 use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, Route, WorldSpec};
 
 use super::checker::{self, Findings};
+use super::hooks::{Configured, How};
 use super::sim::{Cue, Setup, Sim, StoreFaults};
 
 /// What a seed's run showed, for the "sometimes" counts.
@@ -75,7 +78,17 @@ pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
     let engines = *pick(chance, &[1, 2, 2]);
     let faults = *pick(chance, &[StoreFaults::default(), StoreFaults { unavailable: 30, ambiguous: 60 }]);
     let agents = !one_in(chance, 4);
-    let setup = Setup { world, engines, agents, policy, method, reserved, racks_known: true, faults };
+    let setup = Setup {
+        world,
+        engines,
+        agents,
+        policy,
+        method,
+        reserved,
+        racks_known: true,
+        faults,
+        ..Setup::default()
+    };
     let mut cues = Vec::new();
     for _ in 0..between(chance, 1, 5) {
         strike(chance, &setup, &mut cues);
@@ -225,6 +238,85 @@ pub fn run(seed: u64) -> Shown {
     let mut sim = Sim::new(setup, cues);
     sim.run_until(END);
     judge(&sim)
+}
+
+/// What a seed's run with hooks showed of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HooksShown {
+    pub done: bool,
+    pub failed: bool,
+    pub held: bool,
+    pub retried: bool,
+    pub skipped_by_release: bool,
+    pub abandoned: bool,
+    /// Run again because its engine was gone before its end was stored.
+    pub repeated: bool,
+    pub after_guests: bool,
+}
+
+/// The same world with hooks, and with guests and processes that fail. Its own dice, so that the worlds without stay as they are.
+pub fn draw_hooked(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
+    let (mut setup, mut cues) = draw(seed);
+    let chance = &mut Chance::new(seed ^ 0x400c_5eed);
+    for number in 0..between(chance, 1, 4) {
+        let points = between(chance, 1, 8);
+        let at = Point::ALL.iter().enumerate().filter(|(bit, _)| points & (1 << bit) > 0);
+        let spec = HookSpec {
+            name: format!("hook-{number}"),
+            at: at.map(|(_, point)| *point).collect(),
+            timeout_s: between(chance, 4, 20),
+            attempts: between(chance, 1, 4) as u32,
+            on_failure: if one_in(chance, 3) { OnFailure::Hold } else { OnFailure::Continue },
+        };
+        let kinds = pick(chance, &[vec!["host"], vec!["host", "instance", "process"]]).clone();
+        setup.hooks.push(Configured { spec, kinds: kinds.into_iter().map(Into::into).collect() });
+    }
+    setup.hooks_end = How::Chance;
+    // A guest's recovery waits for as long as its host's agent is silent and nobody may recover that host.
+    for number in 0..setup.world.hosts {
+        let host = setup.world.host_name(number);
+        cues.push((HEAL_AT, Cue::Fault(Fault::AgentStart { host: host.clone() })));
+        cues.push((HEAL_AT, Cue::Maintenance(host, false)));
+    }
+    setup.policy.process_all_instances = true;
+    let host =
+        |chance: &mut Chance| setup.world.host_name(between(chance, 0, setup.world.hosts as u64) as usize);
+    if one_in(chance, 2) {
+        cues.push((between(chance, 20_000, 150_000), Cue::GuestDown(between(chance, 0, 4) as usize)));
+    }
+    if one_in(chance, 2) {
+        let (at, host) = (between(chance, 20_000, 150_000), host(chance));
+        cues.push((at, Cue::ProcessDown { host, name: "nova-compute".into() }));
+    }
+    for _ in 0..between(chance, 0, 12) {
+        let (at, host, retry) = (between(chance, 40_000, 400_000), host(chance), one_in(chance, 2));
+        cues.push((at, Cue::HookWord { host, retry }));
+    }
+    (setup, cues)
+}
+
+/// Runs a seed with hooks.
+pub fn run_hooked(seed: u64) -> (Shown, HooksShown) {
+    let (setup, cues) = draw_hooked(seed);
+    let mut sim = Sim::new(setup, cues);
+    sim.run_until(END);
+    let noted = |what: &str| sim.store.audit.iter().any(|line| line.entry.what == what);
+    let again = sim.store.audit.iter().filter(|line| line.entry.what == "hook_started");
+    let mut seen = std::collections::BTreeSet::new();
+    let repeated = again.fold(false, |any, line| {
+        any | !seen.insert((line.recovery, line.entry.detail["run"].to_string(), line.entry.text.clone()))
+    });
+    let shown = HooksShown {
+        done: noted("hook_done"),
+        failed: sim.store.events.iter().any(|(_, event)| event.kind == EventKind::HookFailed),
+        held: noted("hook_held"),
+        retried: noted("hook_retried"),
+        skipped_by_release: noted("hook_released"),
+        abandoned: noted("hook_abandoned"),
+        repeated,
+        after_guests: sim.hooks.ran.iter().any(|ran| ran.at == Point::Post),
+    };
+    (judge(&sim), shown)
 }
 
 /// What the checkers say and what the run showed.

@@ -7,6 +7,7 @@ use halberd_core::brake::Disarmed;
 use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::evidence::{Network, UserLand, Witness};
 use halberd_core::facts::Confirmation;
+use halberd_core::hook::HookWish;
 use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{BootId, EngineId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::lease::{Hold, Observed};
@@ -27,6 +28,7 @@ use halberd_sim::{BmcKind, Fault, World, WorldSpec};
 use uuid::Uuid;
 
 use super::fence::{self, Act, Next};
+use super::hooks::{Configured, HookWorld, How};
 use super::nova;
 use super::store::{ModelStore, Refused};
 
@@ -56,6 +58,9 @@ pub struct Setup {
     /// Racks are on file as failure domains.
     pub racks_known: bool,
     pub faults: StoreFaults,
+    pub hooks: Vec<Configured>,
+    /// How they end, where nothing else is said.
+    pub hooks_end: How,
 }
 
 /// How the database lies, in parts of a thousand.
@@ -76,6 +81,8 @@ impl Default for Setup {
             reserved: Vec::new(),
             racks_known: true,
             faults: StoreFaults::default(),
+            hooks: Vec::new(),
+            hooks_end: How::Well(2_000),
         }
     }
 }
@@ -101,6 +108,7 @@ pub struct Engine {
     refreshed: i64,
     confirmations: BTreeMap<HostId, Confirmation>,
     released: BTreeMap<HostId, Vec<halberd_core::brake::Gate>>,
+    hook_wishes: BTreeMap<RecoveryId, HookWish>,
 }
 
 #[derive(Debug)]
@@ -163,7 +171,15 @@ pub enum Cue {
     FreezeEngine(usize),
     ThawEngine(usize),
     Maintenance(String, bool),
+    /// Of a brake, or of the hook that holds it.
     Release(String),
+    /// About the hook that holds it, and nothing else: run it again, or go on without it.
+    HookWord {
+        host: String,
+        retry: bool,
+    },
+    /// How a hook ends from now on.
+    Hook(String, How),
     Confirm {
         host: String,
         serial: String,
@@ -193,6 +209,7 @@ pub struct Sim {
     pub kill_after_commit: Option<u64>,
     pub kill_before_effects: bool,
     pub log: Vec<(u64, String)>,
+    pub hooks: HookWorld,
 }
 
 impl Sim {
@@ -258,6 +275,7 @@ impl Sim {
             kill_after_commit: None,
             kill_before_effects: false,
             log: Vec::new(),
+            hooks: HookWorld::new(setup.hooks.clone(), setup.hooks_end, setup.world.seed),
             setup,
         };
         for number in 0..sim.setup.engines {
@@ -291,6 +309,7 @@ impl Sim {
             refreshed: 0,
             confirmations: BTreeMap::new(),
             released: BTreeMap::new(),
+            hook_wishes: BTreeMap::new(),
         }
     }
 
@@ -369,6 +388,7 @@ impl Sim {
             Cue::FreezeEngine(number) => {
                 self.say(format!("* {} is frozen", self.engines[number].name));
                 self.engines[number].frozen = true;
+                self.hooks.cut(self.now, number, None);
             }
             Cue::ThawEngine(number) => {
                 self.say(format!("* {} runs on", self.engines[number].name));
@@ -388,6 +408,9 @@ impl Sim {
             Cue::Release(name) => {
                 self.say(format!("* the operator releases {name}"));
                 let Some(id) = self.store.host_named(&name).map(|host| host.id) else { return };
+                if self.wish_about_hook(id, false) {
+                    return;
+                }
                 let held = halberd_core::brake::Gate::ALL
                     .iter()
                     .copied()
@@ -396,6 +419,17 @@ impl Sim {
                 for engine in &mut self.engines {
                     engine.released.insert(id, held.clone());
                 }
+            }
+            Cue::HookWord { host, retry } => {
+                let Some(id) = self.store.host_named(&host).map(|host| host.id) else { return };
+                let word = if retry { "run again" } else { "gone on without" };
+                if self.wish_about_hook(id, retry) {
+                    self.say(format!("* the operator wants the hook that holds {host} {word}"));
+                }
+            }
+            Cue::Hook(name, how) => {
+                self.say(format!("* hook {name} from now on: {how:?}"));
+                self.hooks.set(&name, how);
             }
             Cue::Confirm { host, serial } => {
                 self.say(format!("* the operator confirms that {host} is off"));
@@ -418,6 +452,20 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// A word about every held recovery on this host; false when a hook holds none.
+    fn wish_about_hook(&mut self, host: HostId, retry: bool) -> bool {
+        let rows = self.store.recoveries.values().map(|(row, _)| row);
+        let held =
+            rows.filter(|row| row.is_open() && row.subject.host() == host && row.hooks.held().is_some());
+        let ids: Vec<RecoveryId> = held.map(|row| row.id).collect();
+        for engine in &mut self.engines {
+            for id in &ids {
+                engine.hook_wishes.insert(*id, HookWish { retry, who: "ann".into() });
+            }
+        }
+        !ids.is_empty()
     }
 
     fn report(&mut self, name: &str) {
@@ -477,6 +525,7 @@ impl Sim {
         engine.runners.clear();
         let text = format!("* {} is killed", engine.name);
         self.acts.retain(|_, act| act.engine != number);
+        self.hooks.cut(self.now, number, None);
         self.say(text);
     }
 
@@ -773,6 +822,7 @@ impl Sim {
             policy: self.setup.policy.clone(),
             body: Body::Host(HostRecovery::new()),
             reason: "opened".into(),
+            hooks: self.hooks.for_kind("host"),
             workflow_version: WORKFLOW_VERSION,
             owner: None,
             epoch: 0,
@@ -821,8 +871,12 @@ impl Sim {
                     recovery.subject = Subject::Process { host: host.id, name };
                     recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Confirming });
                 }
-                _ => self.engines[number].fleet.note_report(host.id, report.id, at, false),
+                _ => {
+                    let known = self.engines[number].fleet.note_report(host.id, report.id, at, false);
+                    assert!(known, "every host is known from the beginning");
+                }
             }
+            recovery.hooks = self.hooks.for_kind(recovery.subject.kind());
             self.store.open(recovery, None);
         }
     }
@@ -866,7 +920,9 @@ impl Sim {
             if let Subject::Host { host } = recovery.subject {
                 let at = if fresh { mono(self.now) } else { Mono(0) };
                 if !self.store.hosts[&host].ever_agent {
-                    self.engines[number].fleet.note_report(host, recovery.notification, at, false);
+                    let known =
+                        self.engines[number].fleet.note_report(host, recovery.notification, at, false);
+                    assert!(known, "every host is known from the beginning");
                 }
             }
             let (vmoves, inherited) = (self.store.vmoves_of(id), self.store.open_intents(id));
@@ -889,8 +945,13 @@ impl Sim {
         if let Some(known) = engine.fleet.hosts.get_mut(&host) {
             known.row = row.clone();
         }
+        engine.fleet.doubt(&runner.recovery().subject, runner.recovery().awaits_verdict());
         let segment = runner.recovery().segment;
+        let held = runner.recovery().hooks.held().is_some();
         let facts = &mut runner.facts;
+        if held && facts.hook_wish.is_none() {
+            facts.hook_wish = engine.hook_wishes.remove(&id);
+        }
         if let Some(evidence) = engine.fleet.evidence(host, now) {
             if let Some(reading) = evidence
                 .power
@@ -913,9 +974,12 @@ impl Sim {
         let ops = runner.poll(now, stamp);
         let over = runner.is_over();
         if over {
+            engine.fleet.doubt(&runner.recovery().subject, false);
             engine.runners.remove(&id);
             engine.released.remove(&host);
             engine.confirmations.remove(&host);
+            engine.hook_wishes.remove(&id);
+            self.hooks.cut(self.now, number, Some(id));
         }
         let _ = setup;
         for op in ops {
@@ -964,6 +1028,15 @@ impl Sim {
                 let act = Act::new(&row.name, row.serial, now);
                 self.acts.insert(key, ActOf { act, engine: number, incarnation, recovery, epoch, intent });
                 return self.push(now, Ev::Act(key));
+            }
+            Op::Effect { intent, effect: Effect::RunHook { call }, .. } => {
+                let run = &call.run.to_string()[..8];
+                self.say(format!(
+                    "  = hook {} runs for {}, run {run}, attempt {}",
+                    call.hook, call.about.host, call.attempt
+                ));
+                let (ms, report) = self.hooks.begin(now, number, recovery, &call);
+                (ms, Reply::Effect { intent, done: Done::Hook { report } })
             }
             Op::Effect { intent, effect, .. } => {
                 if let Effect::MarkDown { host, .. }

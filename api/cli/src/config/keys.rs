@@ -7,6 +7,8 @@ use halberd_api::ApiConfig;
 use halberd_core::policy::Policy;
 use halberd_engine::EngineConfig;
 use halberd_engine::announcer::WebhookConfig;
+use halberd_engine::bus::BusConfig;
+use halberd_engine::effects::hooks::HookConfig;
 use halberd_engine::supervise::ServiceConfig;
 use halberd_openstack::OpenstackConfig;
 use serde::Deserialize;
@@ -32,7 +34,9 @@ impl Known {
             ("engine", names::<EngineConfig>()),
             ("policy", names::<Policy>()),
             ("webhooks", names::<WebhookConfig>()),
+            ("hooks", names::<HookConfig>()),
             ("services", names::<ServiceConfig>()),
+            ("bus", names::<BusConfig>()),
         ]))
     }
 
@@ -126,6 +130,7 @@ fn default_of(section: &str, key: &str) -> serde_json::Value {
         "api" => serde_json::to_value(ApiConfig::default()),
         "engine" => serde_json::to_value(EngineConfig::default()),
         "policy" => serde_json::to_value(Policy::default()),
+        "bus" => serde_json::to_value(BusConfig::default()),
         _ => return serde_json::Value::Null,
     };
     whole.ok().and_then(|mut whole| whole.get_mut(key).map(serde_json::Value::take)).unwrap_or_default()

@@ -15,6 +15,8 @@ use halberd_api::{ApiConfig, AuthMode};
 use halberd_core::policy::Policy;
 use halberd_engine::EngineConfig;
 use halberd_engine::announcer::{self, WebhookConfig};
+use halberd_engine::bus::BusConfig;
+use halberd_engine::effects::hooks::{self, HookConfig};
 use halberd_engine::supervise::ServiceConfig;
 use halberd_openstack::{OpenStack, OpenstackConfig};
 use secrecy::{ExposeSecret, SecretString};
@@ -39,7 +41,10 @@ pub struct Config {
     pub engine: EngineConfig,
     pub policy: Policy,
     pub webhooks: Vec<WebhookConfig>,
+    pub hooks: Vec<HookConfig>,
     pub services: Vec<ServiceConfig>,
+    /// `None`: the message bus is told nothing.
+    pub bus: Option<BusConfig>,
 }
 
 /// `[database]`.
@@ -88,7 +93,9 @@ impl Config {
             engine: EngineConfig::default(),
             policy: Policy::default(),
             webhooks: Vec::new(),
+            hooks: Vec::new(),
             services: Vec::new(),
+            bus: None,
         }
     }
 
@@ -152,7 +159,9 @@ impl Config {
             engine: section(&mut table, origin, "engine")?.unwrap_or_default(),
             policy: policy(&mut table, origin)?,
             webhooks: section(&mut table, origin, "webhooks")?.unwrap_or_default(),
+            hooks: section(&mut table, origin, "hooks")?.unwrap_or_default(),
             services: section(&mut table, origin, "services")?.unwrap_or_default(),
+            bus: section::<BusConfig>(&mut table, origin, "bus")?.filter(BusConfig::is_configured),
         };
         config.check(origin)?;
         Ok(config)
@@ -165,6 +174,10 @@ impl Config {
             return Err(unfit(halberd_api::ConfigError::NoKeystone.to_string()));
         }
         announcer::check(&self.webhooks).map_err(|error| unfit(error.to_string()))?;
+        if let Some(bus) = &self.bus {
+            bus.check().map_err(|error| unfit(error.to_string()))?;
+        }
+        hooks::check(&self.hooks).map_err(|error| unfit(error.to_string()))?;
         self.services.iter().try_for_each(|service| service.check().map_err(|error| unfit(error.to_string())))
     }
 
@@ -175,6 +188,9 @@ impl Config {
     pub async fn check_files(&self) -> Result<(), ConfigError> {
         let origin = self.origin();
         self.database_url()?;
+        let unfit = |what: String| ConfigError::Unfit { origin: self.origin(), what };
+        hooks::Hooks::new(&self.hooks).map_err(|error| unfit(error.to_string()))?;
+        self.api.policy().map_err(|error| unfit(error.to_string()))?;
         if let Some(openstack) = &self.openstack {
             OpenStack::new(openstack)
                 .await

@@ -3,6 +3,7 @@
 use halberd_api::ApiConfig;
 use halberd_core::policy::Policy;
 use halberd_engine::EngineConfig;
+use halberd_engine::bus::BusConfig;
 use serde_json::Value;
 
 use super::keys::Known;
@@ -11,21 +12,23 @@ use super::keys::Known;
 pub fn text() -> String {
     let known = Known::of_everything();
     let mut text = String::from(HEAD);
-    let sections: [(&str, Option<Value>); 7] = [
+    let sections: [(&str, Option<Value>); 9] = [
         ("database", None),
         ("api", serde_json::to_value(ApiConfig::default()).ok()),
         ("openstack", None),
         ("engine", serde_json::to_value(EngineConfig::default()).ok()),
         ("policy", serde_json::to_value(Policy::default()).ok()),
         ("webhooks", None),
+        ("hooks", None),
         ("services", None),
+        ("bus", serde_json::to_value(BusConfig::default()).ok()),
     ];
     for (section, defaults) in sections {
         text.push('\n');
         for line in about(section).lines() {
             text.push_str(&format!("# {line}\n"));
         }
-        let header = if matches!(section, "webhooks" | "services") {
+        let header = if matches!(section, "webhooks" | "hooks" | "services") {
             format!("# [[{section}]]\n")
         } else {
             format!("[{section}]\n")
@@ -51,7 +54,7 @@ fn about(section: &str) -> &'static str {
             "Where everything is remembered. url_file: a file with the URL, when it holds a password."
         }
         "api" => {
-            "The API. auth = \"none\" makes everybody an administrator and is allowed on loopback only.\ntls_cert and tls_key make it HTTPS; with tls_client_ca clients need certificates."
+            "The API. auth = \"none\" makes everybody an administrator and is allowed on loopback only.\ntls_cert and tls_key make it HTTPS; with tls_client_ca clients need certificates. SIGHUP reads the three again."
         }
         "openstack" => {
             "The cloud: either cloud, a name in clouds.yaml, or auth_url with a user or an application credential."
@@ -64,6 +67,12 @@ fn about(section: &str) -> &'static str {
         }
         "webhooks" => {
             "Who is told. template: generic, servicenow, jira, pagerduty, alertmanager, slack, or a JSON document."
+        }
+        "hooks" => {
+            "What is run beside recoveries: a command (no shell) or a POST to a url, at pre (permitted, nothing done yet), main (fenced or stopped,\nnothing brought back yet) or post (before the close). on_failure: continue, or hold until a person retries or releases the recovery."
+        }
+        "bus" => {
+            "Masakari's event notifications on RabbitMQ; without url or url_file none are made. durable_queues and quorum_queues as your\nlisteners have them (amqp_durable_queues, rabbit_quorum_queue); keep: most that wait while the broker is away."
         }
         _ => "Which services of the control plane are watched, and what may be done about one that is down.",
     }
@@ -84,6 +93,8 @@ fn example(section: &str, key: &str) -> Option<&'static str> {
         ("api", "tls_cert") => "\"/etc/halberd/api.pem\"",
         ("api", "tls_key") => "\"/etc/halberd/api.key\"",
         ("api", "tls_client_ca") => "\"/etc/halberd/clients.pem\"",
+        ("api", "healthcheck_disable_file") => "\"/etc/halberd/healthcheck_disable\"",
+        ("api", "policy_file") => "\"/etc/halberd/policy.yaml\"",
         ("api", "link_prefix") => "\"https://ha.example.org/instance-ha\"",
         ("api", "www_authenticate_uri") => "\"https://keystone.example.org/v3\"",
         ("openstack", "cloud") => "\"mycloud\"",
@@ -100,6 +111,12 @@ fn example(section: &str, key: &str) -> Option<&'static str> {
         ("openstack", "cacert") => "\"/etc/ssl/certs/cloud.pem\"",
         ("engine", "name") => "\"controller-1\"",
         ("engine", "secrets_key_file") => "\"/etc/halberd/halberd.key\"",
+        ("bus", "url") => {
+            "\"rabbit://halberd:better-in-url_file@10.0.0.11:5672,halberd:...@10.0.0.12:5672/\""
+        }
+        ("bus", "url_file") => "\"/etc/halberd/bus-url\"",
+        ("bus", "ca_file") => "\"/etc/ssl/certs/rabbitmq.pem\"",
+        ("bus", "host") => "\"controller-1\"",
         ("webhooks", "name") => "\"tickets\"",
         ("webhooks", "url") => "\"https://tickets.example.org/hook\"",
         ("webhooks", "secret") => "\"whsec_... (better in secret_file)\"",
@@ -111,6 +128,16 @@ fn example(section: &str, key: &str) -> Option<&'static str> {
         ("webhooks", "allow_networks") => "[\"10.0.0.0/8\"]",
         ("webhooks", "proxy") => "\"http://proxy.example.org:3128\"",
         ("webhooks", "timeout_ms") => "10000",
+        ("hooks", "name") => "\"detach-volumes\"",
+        ("hooks", "at") => "[\"main\"]",
+        ("hooks", "recoveries") => "[\"host\"]",
+        ("hooks", "command") => "[\"/usr/local/bin/detach-volumes\", \"--force\"]",
+        ("hooks", "url") => "\"https://automation.example.org/halberd\"",
+        ("hooks", "secret_file") => "\"/etc/halberd/hook-secret\"",
+        ("hooks", "headers") => "{ Authorization = { file = \"/etc/halberd/automation-token\" } }",
+        ("hooks", "timeout_s") => "30",
+        ("hooks", "attempts") => "1",
+        ("hooks", "on_failure") => "\"continue\"",
         ("services", "kind") => "\"mariadb\"",
         ("services", "name") => "\"galera\"",
         ("services", "targets") => "[\"10.0.0.11\", \"10.0.0.12\", \"10.0.0.13\"]",

@@ -18,6 +18,8 @@ fn bad_input_is_refused_with_file_key_and_the_right_name() {
         ("[[webhooks]]\nname = \"a\"\nurll = \"http://x\"", &["[webhooks] urll", "[webhooks] url"]),
         ("[[services]]\nkinds = \"mysql\"", &["[services] kinds", "[services] kind"]),
         ("listen = \"127.0.0.1:1\"", &["[listen]", "[api] listen"]),
+        ("[bus]\ntopic = [\"x\"]", &["[bus] topic", "[bus] topics"]),
+        ("[api]\nauth = \"none\"\n[bus]\nurl = \"qpid://h\"", &["[bus] url", "amqp://"]),
         ("[policy]\npoll_ms = \"many\"", &["[policy] poll_ms", "expected u64"]),
         ("[policy]\nprofile = \"hasty\"", &["[policy] profile"]),
         ("[api]\nmax_limit = \"many\"", &["[api] max_limit", "expected u32"]),
@@ -30,6 +32,11 @@ fn bad_input_is_refused_with_file_key_and_the_right_name() {
             "[api]\nauth = \"none\"\n[[webhooks]]\nname = \"a\"\nurl = \"ftp://x\"",
             &["[[webhooks]] 'a'", "http"],
         ),
+        (
+            "[api]\nauth = \"none\"\n[[hooks]]\nname = \"a\"\nat = [\"pre\"]\ncommand = [\"tell\"]",
+            &["[[hooks]] 'a'", "absolute path"],
+        ),
+        ("[[hooks]]\nname = \"a\"\ntimeout = 3", &["[hooks] timeout", "[hooks] timeout_s"]),
         ("[api\nauth = \"none\"", &["halberd.toml, line 1, column"]),
         ("[api]\nauth = \"none\"\n\nauth = \"none\"", &["line 4"]),
     ];
@@ -57,6 +64,8 @@ fn no_error_shows_a_value() {
         format!("[[webhooks]]\nname = \"a\"\nurl = \"{secret}\""),
         format!("[[webhooks]]\nname = \"a\"\nurl = \"http://a\"\nsecret = \"{secret}\""),
         format!("[[services]]\nkind = \"{secret}\"\nname = \"a\""),
+        format!("[api]\nauth = \"none\"\n[bus]\nurl = \"amqp://u:{secret}@h:x\""),
+        format!("[bus]\nurl = [\"{secret}\"]"),
         format!("[[services]]\nkind = \"mysql\"\nname = \"a\"\npassword = [\"{secret}\"]"),
     ];
     for text in table {
@@ -106,7 +115,9 @@ fn the_sample_is_a_configuration_and_names_every_key() {
     let sample = sample::text();
     // Each commented key, given alone, is one that the types know.
     let known = Known::of_everything();
-    for section in ["database", "api", "openstack", "engine", "policy", "webhooks", "services"] {
+    for section in
+        ["database", "api", "openstack", "engine", "policy", "webhooks", "hooks", "services", "bus"]
+    {
         assert!(!known.keys(section).is_empty(), "{section}: the type does not tell its names");
         for key in known.keys(section) {
             assert!(sample.contains(&format!("\n# {key} = ")), "[{section}] {key} is not in the sample");
@@ -115,7 +126,7 @@ fn the_sample_is_a_configuration_and_names_every_key() {
     assert!(!sample.contains("= ...\n"), "a key has neither default nor example:\n{sample}");
     Config::parse(&sample, "sample", std::iter::empty(), true).expect("everything in it is a comment");
     // Defaults that are shown are values of the right type.
-    let wanted = ["[api]", "[engine]", "[policy]"];
+    let wanted = ["[api]", "[engine]", "[policy]", "[bus]"];
     let mut taken = String::new();
     let mut inside = false;
     for line in sample.lines() {
@@ -129,6 +140,8 @@ fn the_sample_is_a_configuration_and_names_every_key() {
             && line.contains(" = ")
             && !line.contains("pem\"")
             && !line.contains(".key\"")
+            // Another spelling of `url`, not to be given beside it.
+            && !line.contains("url_file")
         {
             let line = line.trim_start_matches("# ").replace("auth = \"keystone\"", "auth = \"none\"");
             // Prose may hold an equals sign as well; keys are one word.

@@ -42,7 +42,7 @@ pub(crate) async fn handler(
     let path = format!("{ORDERS_PATH}/{id}");
     let speaker = speaker(&app, &lanes, "POST", &path, &headers, &body).await?;
     let id = input::id::<Uuid>(&id)?;
-    let result: OrderResult = serde_json::from_slice(&body)
+    let result: OrderResult = serde_json::from_value(input::json(&body)?)
         .map_err(|error| Failure::bad_request(format!("The body is no result of an order: {error}.")))?;
     if result.order_id != id {
         return Err(Failure::bad_request("The result is of another order than the path names."));

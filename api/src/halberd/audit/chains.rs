@@ -7,7 +7,7 @@ use halberd_types::halberd::Page;
 use halberd_types::halberd::audit::AuditHead;
 use halberd_types::halberd::problem::Problem;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
 
@@ -20,7 +20,7 @@ pub(crate) async fn handler(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<Page<AuditHead>>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:audit:chains")?;
     let heads = audit::heads(door::db(&app)).await?;
     let items =
         heads.into_iter().map(|(chain, (sequence, hash))| AuditHead { chain, sequence, hash }).collect();

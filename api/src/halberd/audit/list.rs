@@ -8,7 +8,7 @@ use halberd_types::halberd::Page;
 use halberd_types::halberd::audit::AuditRecord;
 use halberd_types::halberd::problem::Problem;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::{Query, time};
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -34,7 +34,7 @@ pub(crate) async fn handler(
     caller: Caller,
     RawQuery(query): RawQuery<Vec<(String, String)>>,
 ) -> Result<Json<Page<AuditRecord>>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:audit:index")?;
     let mut query = Query::of(query)?;
     let (chain, after, limit) = (query.text("chain"), query.text("after"), query.limit()? as usize);
     query.finish()?;

@@ -6,7 +6,7 @@ use halberd_store::audit;
 use halberd_types::halberd::audit::AuditVerification;
 use halberd_types::halberd::problem::Problem;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
 
@@ -19,7 +19,7 @@ pub(crate) async fn handler(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<AuditVerification>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:audit:verify")?;
     let db = door::db(&app);
     let heads = audit::heads(db).await?;
     let broken: Vec<String> = audit::verify(db).await?.iter().map(ToString::to_string).collect();

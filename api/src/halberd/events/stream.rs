@@ -20,7 +20,7 @@ use halberd_types::halberd::event::Event;
 use halberd_types::halberd::problem::Problem;
 
 use super::{place_of, shown};
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::Query;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -57,7 +57,7 @@ pub(crate) async fn handler(
     headers: HeaderMap,
     RawQuery(query): RawQuery<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:events:index")?;
     let mut query = Query::of(query)?;
     let format = query.word("format", &["sse", "json"])?;
     let (since, limit) = (query.text("since"), query.limit()?);

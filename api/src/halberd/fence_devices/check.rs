@@ -8,7 +8,7 @@ use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::{Wish, WishKind};
 use serde_json::json;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::halberd::wishes::{About, Accepted, record};
@@ -31,7 +31,7 @@ pub(crate) async fn handler(
     Path(uuid): Path<String>,
     body: Bytes,
 ) -> Result<Accepted, Failure> {
-    door::require(&caller, Verb::Operate)?;
+    door::require(&caller, "halberd:fence_devices:check")?;
     let (db, id) = (door::db(&app), input::id::<HostId>(&uuid)?);
     let host = hosts::get(db, id).await?;
     if fence_devices::get(db, id).await?.is_none() {

@@ -11,7 +11,7 @@ use halberd_types::halberd::problem::Problem;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -34,7 +34,7 @@ pub(crate) async fn handler(
     Path(uuid): Path<String>,
     body: Bytes,
 ) -> Result<Json<FenceDevicesView>, Failure> {
-    door::require(&caller, Verb::Command)?;
+    door::require(&caller, "halberd:fence_devices:update")?;
     let id = input::id::<HostId>(&uuid)?;
     let devices = FenceDevices::parse(&input::json(&body)?)?;
     let levels: Value = serde_json::from_str(devices.to_sealable().expose_secret())

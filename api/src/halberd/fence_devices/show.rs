@@ -7,7 +7,7 @@ use halberd_store::hosts;
 use halberd_types::halberd::fence_device::FenceDevicesView;
 use halberd_types::halberd::problem::Problem;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -27,7 +27,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path(uuid): Path<String>,
 ) -> Result<Json<FenceDevicesView>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:fence_devices:detail")?;
     let (db, id) = (door::db(&app), input::id::<HostId>(&uuid)?);
     hosts::get(db, id).await?;
     Ok(Json(super::view(db, id).await?))

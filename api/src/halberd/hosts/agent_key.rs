@@ -15,7 +15,7 @@ use halberd_types::halberd::problem::Problem;
 use rand::TryRngCore;
 use serde_json::json;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -35,7 +35,7 @@ pub(crate) async fn issue(
     caller: Caller,
     Path(uuid): Path<String>,
 ) -> Result<Response, Failure> {
-    door::require(&caller, Verb::Command)?;
+    door::require(&caller, "halberd:agent_keys:create")?;
     let id = input::id::<HostId>(&uuid)?;
     let sealer = door::sealer(&app);
     let mut bytes = [0u8; 32];
@@ -71,7 +71,7 @@ pub(crate) async fn withdraw(
     caller: Caller,
     Path(uuid): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    door::require(&caller, Verb::Command)?;
+    door::require(&caller, "halberd:agent_keys:delete")?;
     let id = input::id::<HostId>(&uuid)?;
     let (now, chain, actor) = (door::now(&app), door::chain(&app), door::actor(&caller));
     let had = write(door::db(&app), async |tx| {

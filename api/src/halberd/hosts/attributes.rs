@@ -12,7 +12,7 @@ use halberd_types::halberd::host::HostAttributes;
 use halberd_types::halberd::problem::Problem;
 use serde_json::json;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -35,7 +35,7 @@ pub(crate) async fn handler(
     Path(uuid): Path<String>,
     body: Bytes,
 ) -> Result<Json<HostAttributes>, Failure> {
-    door::require(&caller, Verb::Operate)?;
+    door::require(&caller, "halberd:hosts:attributes")?;
     let id = input::id::<HostId>(&uuid)?;
     let wanted = HostAttributes::parse(&input::json(&body)?)?;
     let edit = HostEdit {

@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use halberd_core::id::HostId;
 use halberd_store::hosts;
 use halberd_types::halberd::problem::Problem;
-use halberd_types::halberd::wish::{Wish, WishKind, WishRequest};
+use halberd_types::halberd::wish::{ReasonRequest, Wish, WishKind};
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::halberd::wishes::{About, Accepted, record};
@@ -17,7 +17,7 @@ use crate::{App, Caller};
 #[utoipa::path(
     post, path = "/hosts/{uuid}/fence", operation_id = "fence_host", tag = "hosts",
     params(("uuid" = Uuid, Path, description = "The host.")),
-    request_body = WishRequest,
+    request_body = ReasonRequest,
     responses(
         (status = 202, description = "The wish was recorded; an engine grants or refuses it.", body = Wish),
         (status = 400, body = Problem),
@@ -31,7 +31,7 @@ pub(crate) async fn handler(
     Path(uuid): Path<String>,
     body: Bytes,
 ) -> Result<Accepted, Failure> {
-    door::require(&caller, Verb::Command)?;
+    door::require(&caller, "halberd:hosts:fence")?;
     let host = hosts::get(door::db(&app), input::id::<HostId>(&uuid)?).await?;
     record(&app, &caller, WishKind::Fence, About::Host(&host), &input::json(&body)?).await
 }

@@ -9,7 +9,7 @@ use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::recovery::{Explain, TimelineEntry};
 
 use super::{engine_names, story, view};
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::{self, time};
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -32,7 +32,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Explain>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:recoveries:explain")?;
     let (db, id) = (door::db(&app), input::id::<RecoveryId>(&id)?);
     let recovery = recoveries::get(db, id).await?;
     let moves = vmoves::of_recovery(db, id).await?;

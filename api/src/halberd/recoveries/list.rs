@@ -12,7 +12,7 @@ use halberd_types::halberd::recovery::{GuestCounts, RecoverySummary};
 use uuid::Uuid;
 
 use super::{engine_names, view};
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::Query;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -41,7 +41,7 @@ pub(crate) async fn handler(
     caller: Caller,
     RawQuery(query): RawQuery<Vec<(String, String)>>,
 ) -> Result<Json<Page<RecoverySummary>>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:recoveries:index")?;
     let db = door::db(&app);
     let mut query = Query::of(query)?;
     let states: Vec<&str> = StateWord::ALL.iter().map(|word| word.as_str()).collect();

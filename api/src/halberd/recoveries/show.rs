@@ -11,7 +11,7 @@ use halberd_types::halberd::recovery::RecoveryDetail;
 use uuid::Uuid;
 
 use super::{engine_names, story, view};
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -31,7 +31,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RecoveryDetail>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:recoveries:detail")?;
     let (db, id) = (door::db(&app), input::id::<RecoveryId>(&id)?);
     let recovery = recoveries::get(db, id).await?;
     let moves = vmoves::of_recovery(db, id).await?;

@@ -216,6 +216,13 @@ pub(crate) fn operator_may(recovery: &Recovery) -> Vec<WishKind> {
         ),
         _ => false,
     };
+    if recovery.is_open() && recovery.hooks.held().is_some() {
+        let mut may = vec![WishKind::Retry, WishKind::Release];
+        if !ordered && matches!(recovery.body, Body::Host(_)) {
+            may.push(WishKind::Cancel);
+        }
+        return may;
+    }
     match recovery.word() {
         StateWord::Held => vec![WishKind::Release, WishKind::Cancel, WishKind::ConfirmFenced],
         StateWord::NeedsOperator if ordered => vec![WishKind::Retry, WishKind::ConfirmFenced],

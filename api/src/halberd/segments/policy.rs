@@ -10,7 +10,7 @@ use halberd_types::halberd::policy::{SegmentPolicy, Unfenced};
 use halberd_types::halberd::problem::Problem;
 use serde_json::json;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -30,7 +30,7 @@ pub(crate) async fn show(
     caller: Caller,
     Path(uuid): Path<String>,
 ) -> Result<Json<SegmentPolicy>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:segment_policy:detail")?;
     let (db, id) = (door::db(&app), input::id::<SegmentId>(&uuid)?);
     segments::get(db, id).await?;
     let stored = segments::policy(db, id).await?;
@@ -56,11 +56,11 @@ pub(crate) async fn set(
     Path(uuid): Path<String>,
     body: Bytes,
 ) -> Result<Json<SegmentPolicy>, Failure> {
-    door::require(&caller, Verb::Operate)?;
+    door::require(&caller, "halberd:segment_policy:update")?;
     let id = input::id::<SegmentId>(&uuid)?;
     let policy = SegmentPolicy::parse(&input::json(&body)?)?;
     if policy.unfenced == Some(Unfenced::TrustReporter) {
-        door::require(&caller, Verb::Command)?;
+        door::require(&caller, "halberd:segment_policy:trust_reporter")?;
     }
     let stored = json!(policy);
     let (now, chain, actor) = (door::now(&app), door::chain(&app), door::actor(&caller));

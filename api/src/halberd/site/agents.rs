@@ -13,7 +13,7 @@ use halberd_types::halberd::agent::{AgentState, AgentView, EngineSight};
 use halberd_types::halberd::problem::Problem;
 use serde_json::Value;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::time;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -27,7 +27,7 @@ pub(crate) async fn handler(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<Page<AgentView>>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:agents:index")?;
     Ok(Json(Page { items: views(door::db(&app)).await?, next: None }))
 }
 

@@ -3,9 +3,9 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use halberd_types::halberd::problem::Problem;
-use halberd_types::halberd::wish::{Wish, WishKind, WishRequest};
+use halberd_types::halberd::wish::{ReasonRequest, Wish, WishKind};
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::halberd::wishes::{About, Accepted, record};
@@ -14,7 +14,7 @@ use crate::{App, Caller};
 /// Let the engines act again.
 #[utoipa::path(
     post, path = "/arm", operation_id = "arm", tag = "site",
-    request_body = WishRequest,
+    request_body = ReasonRequest,
     responses(
         (status = 202, description = "The wish was recorded; an engine grants or refuses it.", body = Wish),
         (status = 400, body = Problem),
@@ -26,6 +26,6 @@ pub(crate) async fn handler(
     caller: Caller,
     body: Bytes,
 ) -> Result<Accepted, Failure> {
-    door::require(&caller, Verb::Command)?;
+    door::require(&caller, "halberd:site:arm")?;
     record(&app, &caller, WishKind::Arm, About::Site, &input::json(&body)?).await
 }

@@ -11,7 +11,7 @@ use halberd_types::halberd::Page;
 use halberd_types::halberd::engine::{EngineState, EngineView};
 use halberd_types::halberd::problem::Problem;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::time;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -25,7 +25,7 @@ pub(crate) async fn handler(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<Page<EngineView>>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:engines:index")?;
     let db = door::db(&app);
     let holders = recoveries::holders(db).await?;
     let held = |row: &EngineRow| holders.iter().filter(|holder| holder.owner == Some(row.id)).count() as u64;

@@ -17,7 +17,7 @@ use halberd_types::halberd::readiness::{Readiness, ReadinessCheck, ReadinessLeve
 use halberd_types::halberd::{Subject, SubjectKind};
 
 use super::{agents, engines as engine_views};
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::fence_devices::checked;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -31,7 +31,7 @@ const CHECK_OLD: i64 = 600_000_000;
     responses((status = 200, body = Readiness), (status = 403, body = Problem)),
 )]
 pub(crate) async fn handler(State(app): State<App>, caller: Caller) -> Result<Json<Readiness>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:readiness:detail")?;
     Ok(Json(readiness(&app).await?))
 }
 

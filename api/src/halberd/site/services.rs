@@ -9,7 +9,7 @@ use halberd_types::halberd::service::{ServiceState, ServiceView};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input::time;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -23,7 +23,7 @@ pub(crate) async fn handler(
     State(app): State<App>,
     caller: Caller,
 ) -> Result<Json<Page<ServiceView>>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:services:index")?;
     let rows = services::list(door::db(&app)).await?;
     Ok(Json(Page { items: rows.iter().map(shown).collect(), next: None }))
 }

@@ -8,7 +8,7 @@ use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::Wish;
 
 use super::shown;
-use crate::halberd::door::{self, Verb};
+use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
@@ -28,7 +28,7 @@ pub(crate) async fn handler(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Wish>, Failure> {
-    door::require(&caller, Verb::Read)?;
+    door::require(&caller, "halberd:wishes:detail")?;
     let row = wishes::get(door::db(&app), input::id::<WishId>(&id)?).await?;
     Ok(Json(shown(&row)?))
 }

@@ -65,8 +65,9 @@ pub struct Wish {
     pub answered_at: Option<DateTime<Utc>>,
 }
 
-/// Body of the requests that make a wish. The kind and the subject are in the path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+/// Body of the requests that make a wish. The kind and the subject are in the path; which keys a kind has, [`ReasonRequest`],
+/// [`ConfirmFencedRequest`] and [`DisarmRequest`] describe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WishRequest {
     /// Kept in the audit; must say something.
     pub reason: String,
@@ -76,6 +77,38 @@ pub struct WishRequest {
     /// For `disarm`: when it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+}
+
+/// Why something is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonRequest {
+    /// Kept in the audit; must say something.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
+    pub reason: String,
+}
+
+/// That a host is off, by somebody who stood before it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmFencedRequest {
+    /// Kept in the audit; must say something.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
+    pub reason: String,
+    /// The serial of the machine the operator stood before.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
+    pub serial: String,
+}
+
+/// Why all acting stops, and until when.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DisarmRequest {
+    /// Kept in the audit; must say something.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
+    pub reason: String,
+    /// When it ends.
+    pub until: DateTime<Utc>,
 }
 
 impl WishRequest {

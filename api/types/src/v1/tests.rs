@@ -427,3 +427,20 @@ fn answers_hold_every_field_in_the_contracts_order() {
     assert!(!detail(None).contains("recovery_workflow_details"), "1.0 has no such key");
     assert!(detail(Some(vec![])).ends_with("\"recovery_workflow_details\":[]}"));
 }
+
+#[test]
+fn times_are_written_as_the_general_formatter_would() {
+    let year = 31_556_952_000_000;
+    let mut micros =
+        vec![0, 1, 999_999, 1_000_000, -1, 1_795_256_430_123_456, 951_782_399_999_999, 951_782_400_000_000];
+    micros.extend((-2_100..9_000).step_by(7).map(|n| n * year + n * 86_399_999_999 + 123_456));
+    let mut wide = 0;
+    for micros in micros {
+        let time = Timestamp::from_micros(micros).expect("within chrono's years");
+        let want = time.utc().format("%Y-%m-%dT%H:%M:%S%.6f").to_string();
+        wide += usize::from(want.len() != 26);
+        assert_eq!(time.to_string(), want);
+        assert_eq!(serde_json::to_value(time).expect("json"), json!(want));
+    }
+    assert!(wide > 100, "years before 0 and after 9999 are among them: {wide}");
+}

@@ -69,7 +69,7 @@ fn digest_evacuate(draft: &mut Draft<'_>, instance: InstanceId, outcome: &Outcom
             draft.edit(instance, |vmove| vmove.message = Some(format!("outcome unknown, looked up: {text}")));
             draft.memory.push(Memory::UnknownSince(instance));
         }
-        Done::Fenced { .. } => {}
+        Done::Fenced { .. } | Done::Hook { .. } => {}
     }
 }
 

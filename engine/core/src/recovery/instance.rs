@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Body, StateWord, Subject};
+use super::{Body, HOOK_WORD, StateWord, Subject, hooks};
 use crate::effect::{Done, Effect, Query};
 use crate::event::EventKind;
+use crate::hook::Point;
 use crate::host::Admission;
 use crate::instance::Guest;
 use crate::step::{Draft, Memory};
@@ -49,7 +50,14 @@ const REPEAT_MS: u64 = 15_000;
 
 /// The next step of a guest's recovery.
 pub fn step(draft: &mut Draft<'_>) {
-    let inherited: Vec<_> = draft.view.facts.inherited.iter().map(|intent| intent.id).collect();
+    let inherited: Vec<_> = draft
+        .view
+        .facts
+        .inherited
+        .iter()
+        .filter(|intent| intent.effect != HOOK_WORD)
+        .map(|intent| intent.id)
+        .collect();
     for intent in inherited {
         draft.resolve(intent, "superseded", json!({"why": "the guest's state is looked at instead"}));
     }
@@ -60,12 +68,27 @@ pub fn step(draft: &mut Draft<'_>) {
     };
     let facts = draft.view.facts;
     draft.look_after(POLL_MS);
+    if let Some(closing) = draft.hooks.closing.clone() {
+        let state = if closing.failed { InstanceState::Failed } else { InstanceState::Finished };
+        return end(draft, state, &closing.why);
+    }
     if facts.host.as_ref().is_none_or(|host| host.admission != Admission::In) && facts.host.is_some() {
+        // Not while a deed of ours is open (I13).
+        if facts.awaits_deed() {
+            draft.reason = "its host is being recovered; the answer to the last call is waited for".into();
+            return;
+        }
+        if digest(draft) {
+            return;
+        }
         return end(
             draft,
             InstanceState::Cancelled,
             "its host is being recovered: that answers for this guest",
         );
+    }
+    if draft.hooks.held().is_some() {
+        return;
     }
     let digested = digest(draft);
     if !facts.in_flight.is_empty() || digested {
@@ -101,6 +124,9 @@ fn advance(draft: &mut Draft<'_>, state: &InstanceState, guest: &Guest) {
         (InstanceState::Confirming, "paused" | "rescued") => {
             end(draft, InstanceState::Cancelled, &format!("{}: left as it is", guest.vm_state));
         }
+        (InstanceState::Confirming, _) if !hooks::passed(draft, Point::Pre) => {}
+        (InstanceState::Confirming | InstanceState::Stopping, "stopped")
+            if !hooks::passed(draft, Point::Main) => {}
         (InstanceState::Confirming | InstanceState::Stopping, "stopped") => {
             enter(draft, InstanceState::Starting, "stopped; starting it");
         }
@@ -173,6 +199,16 @@ fn enter(draft: &mut Draft<'_>, state: InstanceState, reason: &str) {
 
 fn end(draft: &mut Draft<'_>, state: InstanceState, why: &str) {
     let outcome = state.word();
+    let untouched = matches!(&draft.body, Body::Instance(body) if body.state == InstanceState::Confirming);
+    let told = match state {
+        InstanceState::Failed => true,
+        // Nothing had to be done: nobody is told of it.
+        InstanceState::Finished => !untouched,
+        _ => false,
+    };
+    if told && !hooks::may_close(draft, state == InstanceState::Failed, why) {
+        return;
+    }
     draft.message = Some(why.to_owned());
     enter(draft, state, why);
     draft.tell(EventKind::RecoveryClosed, why, json!({"outcome": outcome}));

@@ -16,6 +16,7 @@
 //!
 //! `step` of each kind is pure: from what is stored, what was seen and the time, to the next move.
 
+mod hooks;
 pub mod host;
 pub mod instance;
 pub mod process;
@@ -27,6 +28,9 @@ use serde::{Deserialize, Serialize};
 
 pub use vmove::{LockMark, Stage, Vmove, VmoveStatus};
 
+pub(crate) use hooks::WORD as HOOK_WORD;
+
+use crate::hook::Hooks;
 use crate::id::{EngineId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
 use crate::notification::NotificationStatus;
 use crate::policy::Policy;
@@ -162,6 +166,8 @@ pub struct Recovery {
     /// As it was when the recovery opened (F73).
     pub policy: Policy,
     pub body: Body,
+    /// What an operator has run beside it, and how far that is.
+    pub hooks: Hooks,
     /// What it waits for or why it ended, for people.
     pub reason: String,
     pub workflow_version: u32,
@@ -175,12 +181,21 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// The body's own, except where a hook holds it: then a person is asked, wherever the road stands.
     pub fn word(&self) -> StateWord {
-        self.body.word()
+        match self.body.word() {
+            word if !word.is_closed() && self.hooks.held().is_some() => StateWord::NeedsOperator,
+            word => word,
+        }
     }
 
     pub fn is_open(&self) -> bool {
         !self.word().is_closed()
+    }
+
+    /// Whether it waits to be told that its subject is dead, or may be acted upon: until then somebody has to go on looking.
+    pub fn awaits_verdict(&self) -> bool {
+        matches!(self.word(), StateWord::Confirming | StateWord::Held | StateWord::NeedsOperator)
     }
 }
 
@@ -195,11 +210,15 @@ pub struct Wait {
 /// The next step of any recovery: from what is stored, what was seen and the time, to what to commit, to ask, or to wait for.
 pub fn step(view: crate::step::View<'_>, chance: &mut crate::chance::Chance) -> crate::step::Step {
     let mut draft = crate::step::Draft::new(view, chance);
+    let digested = hooks::digest(&mut draft);
     match &view.recovery.body {
         Body::Host(_) => host::step(&mut draft),
+        // Their windows are measured afresh once this is stored.
+        Body::Instance(_) | Body::Process(_) if digested => draft.look_after(0),
         Body::Instance(_) => instance::step(&mut draft),
         Body::Process(_) => process::step(&mut draft),
         Body::Return(_) => crate::admission::step(&mut draft),
     }
+    hooks::settle(&mut draft);
     draft.finish()
 }

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Body, StateWord, Subject};
+use super::{Body, HOOK_WORD, StateWord, Subject, hooks};
 use crate::effect::{Done, Effect, Query};
 use crate::event::EventKind;
+use crate::hook::Point;
 use crate::host::Admission;
 use crate::runner::HostPatch;
 use crate::step::{Draft, Memory};
@@ -48,7 +49,14 @@ const POLL_MS: u64 = 1_000;
 
 /// The next step of a process' recovery.
 pub fn step(draft: &mut Draft<'_>) {
-    let inherited: Vec<_> = draft.view.facts.inherited.iter().map(|intent| intent.id).collect();
+    let inherited: Vec<_> = draft
+        .view
+        .facts
+        .inherited
+        .iter()
+        .filter(|intent| intent.effect != HOOK_WORD)
+        .map(|intent| intent.id)
+        .collect();
     for intent in inherited {
         draft.resolve(intent, "superseded", json!({"why": "the service row is looked at instead"}));
     }
@@ -58,9 +66,24 @@ pub fn step(draft: &mut Draft<'_>) {
         return;
     };
     draft.look_after(POLL_MS);
+    if let Some(closing) = draft.hooks.closing.clone() {
+        let state = if closing.failed { ProcessState::Failed } else { ProcessState::Finished };
+        return end(draft, state, &closing.why);
+    }
     let Some(host) = draft.view.facts.host.clone() else { return };
     if host.admission != Admission::In {
+        // Not while a deed of ours is open: what it did has to be known to whoever undoes it (I13).
+        if draft.view.facts.awaits_deed() {
+            draft.reason = "its host is being recovered; the answer to the last call is waited for".into();
+            return;
+        }
+        if take_answer(draft, &host) {
+            return;
+        }
         return end(draft, ProcessState::Cancelled, "its host is being recovered");
+    }
+    if draft.hooks.held().is_some() {
+        return;
     }
     match body.state {
         ProcessState::Confirming if name != NOVA_COMPUTE => {
@@ -70,6 +93,7 @@ pub fn step(draft: &mut Draft<'_>) {
                 &format!("{name}: reported; only {NOVA_COMPUTE} takes its host out of scheduling"),
             );
         }
+        ProcessState::Confirming if !hooks::passed(draft, Point::Pre) => {}
         ProcessState::Confirming => {
             draft
                 .hosts
@@ -82,22 +106,29 @@ pub fn step(draft: &mut Draft<'_>) {
     }
 }
 
+/// Takes up Nova's answer to the disable; false when there is none.
+fn take_answer(draft: &mut Draft<'_>, host: &crate::host::Host) -> bool {
+    let Some(outcome) = draft.view.facts.outcomes.first().cloned() else { return false };
+    draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+    if let Done::Accepted { .. } = outcome.done {
+        let set = crate::host::SetByUs { disabled: true, ..host.set_by_us };
+        draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+        draft.body = Body::Process(ProcessRecovery { state: ProcessState::Verifying });
+        draft.reason = "disabled; verifying".into();
+    } else {
+        let again = draft.view.now + std::time::Duration::from_millis(POLL_MS);
+        draft.memory.push(Memory::NotBefore(again));
+        draft.reason = format!("Nova did not take it, tried again: {}", outcome.done.word());
+    }
+    true
+}
+
 fn disable(draft: &mut Draft<'_>, host: &crate::host::Host, state: &ProcessState) {
-    let facts = draft.view.facts;
-    let now = draft.view.now;
-    if let Some(outcome) = facts.outcomes.first().cloned() {
-        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
-        if let Done::Accepted { .. } = outcome.done {
-            let set = crate::host::SetByUs { disabled: true, ..host.set_by_us };
-            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
-            draft.body = Body::Process(ProcessRecovery { state: ProcessState::Verifying });
-            draft.reason = "disabled; verifying".into();
-        } else {
-            draft.memory.push(Memory::NotBefore(now + std::time::Duration::from_millis(POLL_MS)));
-            draft.reason = format!("Nova did not take it, tried again: {}", outcome.done.word());
-        }
+    if take_answer(draft, host) {
         return;
     }
+    let facts = draft.view.facts;
+    let now = draft.view.now;
     if !facts.in_flight.is_empty() {
         return;
     }
@@ -115,6 +146,7 @@ fn disable(draft: &mut Draft<'_>, host: &crate::host::Host, state: &ProcessState
     match fresh {
         None => draft.ask(Query::Service { host: host.name.clone() }),
         Some((_, None)) => end(draft, ProcessState::Failed, "Nova knows no compute service of this name"),
+        Some((_, Some(row))) if !row.enabled && !hooks::passed(draft, Point::Main) => {}
         Some((_, Some(row))) if !row.enabled => end(draft, ProcessState::Finished, "out of scheduling"),
         Some(_) if *state == ProcessState::Disabling && draft.not_before().is_none() => {
             let reason = format!("Halberd: process failed (recovery {})", draft.view.recovery.id);
@@ -126,6 +158,16 @@ fn disable(draft: &mut Draft<'_>, host: &crate::host::Host, state: &ProcessState
 
 fn end(draft: &mut Draft<'_>, state: ProcessState, why: &str) {
     let outcome = state.word();
+    let untouched = matches!(&draft.body, Body::Process(body) if body.state == ProcessState::Confirming);
+    let told = match state {
+        ProcessState::Failed => true,
+        // Nothing had to be done: nobody is told of it.
+        ProcessState::Finished => !untouched,
+        _ => false,
+    };
+    if told && !hooks::may_close(draft, state == ProcessState::Failed, why) {
+        return;
+    }
     draft.message = Some(why.to_owned());
     draft.note("state_changed", format!("{outcome}: {why}"), json!({}));
     draft.body = Body::Process(ProcessRecovery { state });

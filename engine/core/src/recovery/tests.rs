@@ -2,6 +2,7 @@
 //! test below asks for one invariant of SAFETY 7. [`views`] asks the pure step itself, with states that no run may reach.
 
 mod cloud;
+mod hooked;
 mod observer;
 mod promises;
 mod scenario;
@@ -134,7 +135,8 @@ fn i12_there_is_no_power_on() {
         | Effect::Evacuate { .. }
         | Effect::Stop { .. }
         | Effect::Start { .. }
-        | Effect::RevokeSessions { .. } => None,
+        | Effect::RevokeSessions { .. }
+        | Effect::RunHook { .. } => None,
     };
     let deeds = std::cell::RefCell::new(Vec::new());
     for kind in [Kind::Host, Kind::Return] {

@@ -1,5 +1,9 @@
 //! Tokens that clients show us.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use halberd_openstack::Error;
 use serde_json::{Value, json};
 
@@ -104,4 +108,112 @@ async fn our_own_revoked_token_is_not_the_clients_fault() {
     cloud.world().valid.clear();
     assert!(openstack.keystone().validate("shown").await.unwrap().is_some());
     assert_eq!(cloud.world().issued, 2);
+}
+
+/// Questions to Keystone about others' tokens.
+fn asked(cloud: &Cloud) -> usize {
+    cloud.seen(TOKENS).iter().filter(|seen| seen.method == "GET").count()
+}
+
+static PASSED_S: AtomicU64 = AtomicU64::new(0);
+
+fn clock() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *START + Duration::from_secs(PASSED_S.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_good_for_a_minute_at_most() {
+    let cloud = Cloud::start().await;
+    cloud.world().subjects.insert("shown".into(), subject());
+    let keystone = cloud.client().await.keystone().with_clock(clock);
+    assert!(keystone.validate("shown").await.unwrap().is_some());
+    cloud.world().subjects.clear();
+    // (seconds since it was first shown, whether it is still believed)
+    for (second, believed) in [(59, true), (60, false), (64, false)] {
+        PASSED_S.store(second, Ordering::Relaxed);
+        assert_eq!(keystone.validate("shown").await.unwrap().is_some(), believed, "{second}");
+    }
+    assert_eq!(asked(&cloud), 2, "a refusal keeps for a while too");
+    // Valid after all: a refusal keeps for five seconds.
+    cloud.world().subjects.insert("shown".into(), subject());
+    PASSED_S.store(65, Ordering::Relaxed);
+    assert!(keystone.validate("shown").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_who_show_one_new_token_are_one_question() {
+    let cloud = Cloud::start().await;
+    cloud.world().subjects.insert("shown".into(), subject());
+    let openstack = cloud.client().await;
+    openstack.authenticate().await.unwrap();
+    let keystone = openstack.keystone();
+    let many: Vec<_> = (0..100)
+        .map(|_| {
+            let keystone = keystone.clone();
+            tokio::spawn(async move { keystone.validate("shown").await.unwrap().is_some() })
+        })
+        .collect();
+    for one in many {
+        assert!(one.await.unwrap());
+    }
+    assert_eq!(asked(&cloud), 1);
+}
+
+#[tokio::test]
+async fn who_asks_for_all_may_hang_up() {
+    let cloud = Cloud::start().await;
+    cloud.world().subjects.insert("shown".into(), subject());
+    let openstack = cloud.client().await;
+    openstack.authenticate().await.unwrap();
+    let keystone = openstack.keystone();
+    cloud.fault(TOKENS, Fault::Hang);
+    let spawn = || {
+        let keystone = keystone.clone();
+        tokio::spawn(async move { keystone.validate("shown").await })
+    };
+    let first = spawn();
+    while asked(&cloud) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let second = spawn();
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(second.await.unwrap().unwrap().is_some());
+    assert_eq!(asked(&cloud), 2);
+}
+
+#[tokio::test]
+async fn keystone_away_leaves_the_remembered() {
+    let cloud = Cloud::start().await;
+    cloud.world().subjects.insert("shown".into(), subject());
+    let keystone = cloud.client().await.keystone();
+    assert!(keystone.validate("shown").await.unwrap().is_some());
+    for _ in 0..2 {
+        cloud.fault(TOKENS, Fault::Answer(503, "text/plain", "busy", vec![]));
+    }
+    assert!(keystone.validate("shown").await.unwrap().is_some());
+    assert!(matches!(keystone.validate("other").await, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn an_expired_token_is_asked_for_in_so_many_words_and_kept_apart() {
+    let cloud = Cloud::start().await;
+    cloud.world().subjects.insert("shown".into(), subject());
+    let keystone = cloud.client().await.keystone();
+    for _ in 0..2 {
+        assert!(keystone.validate_expired("shown").await.unwrap().is_some());
+    }
+    assert!(keystone.validate("shown").await.unwrap().is_some());
+    let seen: Vec<_> = cloud.seen(TOKENS).into_iter().filter(|seen| seen.method == "GET").collect();
+    let allowed = |n: usize| seen[n].query.iter().any(|(k, v)| k == "allow_expired" && v == "1");
+    assert_eq!(seen.len(), 2, "one question of each kind");
+    assert!(allowed(0) && !allowed(1));
+}
+
+#[tokio::test]
+async fn a_401_of_ours_can_name_keystone() {
+    let cloud = Cloud::start().await;
+    let url = cloud.client().await.keystone().auth_url();
+    assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/identity/v3"), "{url}");
 }

@@ -62,6 +62,7 @@ impl Bench {
             policy: Policy::default(),
             body: Body::Process(ProcessRecovery { state: ProcessState::Confirming }),
             reason: String::new(),
+            hooks: Default::default(),
             workflow_version: WORKFLOW_VERSION,
             owner: None,
             epoch: 7,

@@ -1,6 +1,7 @@
 //! One transition is one transaction.
 
 use halberd_core::audit::Entry;
+use halberd_core::hook::{HookRun, HookSpec, Hooks, OnFailure, Point, RunState};
 use halberd_core::host::Admission;
 use halberd_core::id::EngineId;
 use halberd_core::notification::NotificationStatus;
@@ -288,4 +289,37 @@ async fn a_subject_is_opened_once_however_many_try() {
     assert_eq!(new.len(), 1);
     assert!(old.iter().all(|id| *id == new[0]));
     assert_eq!(kit.count("SELECT COUNT(*) FROM notifications").await, 1, "no report of an opening that lost");
+}
+
+/// What is stored of hooks comes back, and a recovery that a hook holds is listed as one that asks a person.
+#[tokio::test]
+async fn a_held_hook_is_stored_and_shown_in_the_state() {
+    let kit = kit().await;
+    let recovery = kit.claimed().await;
+    assert_eq!(recovery.hooks, Hooks::default());
+    let mut commit = commit_of(&recovery);
+    let spec = HookSpec {
+        name: "tell".into(),
+        at: vec![Point::Pre],
+        timeout_s: 30,
+        attempts: 1,
+        on_failure: OnFailure::Hold,
+    };
+    commit.recovery.hooks = Hooks::new(vec![spec]);
+    commit.recovery.hooks.runs.push(HookRun {
+        id: Uuid::new_v4(),
+        hook: "tell".into(),
+        at: Point::Pre,
+        attempt: 1,
+        allowed: 1,
+        state: RunState::Held,
+        said: "exit 3".into(),
+    });
+    crate::commit::apply(&kit.db, &commit, &hooks(), later(1)).await.unwrap();
+    let back = recoveries::get(&kit.db, recovery.id).await.unwrap();
+    assert_eq!(back.hooks, commit.recovery.hooks);
+    assert_eq!(kit.count("SELECT COUNT(*) FROM recoveries WHERE state = 'needs_operator'").await, 1);
+    // A row of before the column was there.
+    kit.tamper("UPDATE recoveries SET hooks = '{}', state = 'confirming'", vec![]).await;
+    assert_eq!(recoveries::get(&kit.db, recovery.id).await.unwrap().hooks, Hooks::default());
 }

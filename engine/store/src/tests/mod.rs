@@ -1,8 +1,10 @@
 //! A database in a directory of its own, and the rows that tests start from.
 
 mod api;
+mod bus;
 mod commit;
 mod durability;
+mod group;
 mod open;
 mod outbox;
 mod reports;
@@ -214,6 +216,7 @@ pub(crate) fn new_recovery(report: &Notification) -> Recovery {
         policy: Policy::default(),
         body: Body::Process(ProcessRecovery { state: ProcessState::Confirming }),
         reason: "confirming".to_owned(),
+        hooks: Default::default(),
         workflow_version: WORKFLOW_VERSION,
         owner: None,
         epoch: 0,

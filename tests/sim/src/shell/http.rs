@@ -1,6 +1,6 @@
 //! The HTTP server of Keystone, Nova, Placement and an empty Neutron, and what they share.
 
-use super::{Shared, keystone, nova, placement};
+use super::{Shared, identity, keystone, nova, placement};
 use crate::reply::Refusal;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -25,6 +25,7 @@ pub(super) fn router(shared: Arc<Shared>, address: SocketAddr) -> Router {
     let site = Site { shared, base: format!("http://{address}") };
     Router::new()
         .merge(keystone::routes())
+        .merge(identity::routes())
         .merge(nova::routes())
         .merge(placement::routes())
         .route("/network/v2.0/{collection}", get(neutron))

@@ -1,8 +1,8 @@
-//! Keystone v3 on HTTP: versions, tokens, catalog.
+//! Keystone v3 on HTTP: versions, tokens, catalog. Who and what there is to list stands beside, in `identity`.
 
 use super::http::{Site, keystone_error, refuse, unauthorized};
 use super::wire;
-use crate::world::{Credentials, Token};
+use crate::world::{Credentials, Scope, Token};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +20,6 @@ pub(super) fn routes() -> Router<Site> {
         .route("/identity/v3/auth/tokens", tokens.clone())
         .route("/identity/auth/tokens", tokens)
         .route("/identity/v3/auth/catalog", get(catalog_only))
-        .route("/identity/v3/projects", get(projects))
 }
 
 fn version_document(site: &Site) -> Value {
@@ -47,13 +46,34 @@ async fn version(State(site): State<Site>) -> Response {
 }
 
 async fn issue(State(site): State<Site>, body: String) -> Response {
-    let Some(credentials) = serde_json::from_str(&body).ok().and_then(|body| credentials(&body)) else {
+    let body = serde_json::from_str::<Value>(&body).unwrap_or_default();
+    let Some(credentials) = credentials(&body) else {
         return keystone_error(400, "Expecting to find valid identity and scope in the request body.");
     };
-    match site.shared.ask(|world, now| world.authenticate(now, &credentials)).await {
+    let wanted = &body["auth"]["scope"];
+    let user = &body["auth"]["identity"]["password"]["user"];
+    // There is one domain, and nobody has a role on it.
+    let strange =
+        [&user["domain"], &wanted["project"]["domain"]].into_iter().any(|domain| !is_default(domain));
+    if strange || wanted.get("domain").is_some() {
+        return unauthorized();
+    }
+    let scope = match wanted {
+        _ if wanted.get("system").is_some() => Scope::System,
+        _ if wanted.get("unscoped").is_some() || wanted == "unscoped" => Scope::Unscoped,
+        _ => Scope::Project,
+    };
+    match site.shared.ask(|world, now| world.authenticate_for(now, &credentials, scope)).await {
         Ok(token) => with_subject(StatusCode::CREATED, &token, token_document(&site, &token)),
         Err(refusal) => refuse(refusal, keystone_error).await,
     }
+}
+
+/// Names are not case-sensitive on the databases that Keystone uses.
+fn is_default(domain: &Value) -> bool {
+    [&domain["id"], &domain["name"]]
+        .into_iter()
+        .all(|it| it.as_str().is_none_or(|it| it.eq_ignore_ascii_case("default")))
 }
 
 fn credentials(body: &Value) -> Option<Credentials> {
@@ -77,12 +97,16 @@ fn credentials(body: &Value) -> Option<Credentials> {
                 secret: text(&credential["secret"])?,
             })
         }
+        "token" => Some(Credentials::Token {
+            id: text(&identity["token"]["id"])?,
+            project: named(&auth["scope"]["project"]),
+        }),
         _ => None,
     }
 }
 
 /// Who validates must himself be known; who he is does not matter here, as Keystone's own policy is not under test.
-fn asks_with_good_token(site: &Site, headers: &HeaderMap) -> bool {
+pub(super) fn asks_with_good_token(site: &Site, headers: &HeaderMap) -> bool {
     let token = headers.get("x-auth-token").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
     site.shared.with(|world, now| world.validate(now, &token)).answer.is_ok()
 }
@@ -116,22 +140,14 @@ async fn revoke(State(site): State<Site>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn catalog_only(State(site): State<Site>) -> Response {
-    Json(json!({"catalog": catalog(&site)})).into_response()
-}
-
-async fn projects(State(site): State<Site>, headers: HeaderMap) -> Response {
-    if !asks_with_good_token(&site, &headers) {
-        return unauthorized();
+async fn catalog_only(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let own = headers.get("x-auth-token").and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    match site.shared.ask(|world, now| world.validate(now, &own)).await {
+        Ok(token) => {
+            Json(json!({"catalog": catalog(&site, &token.caller.project_id), "links": {}})).into_response()
+        }
+        Err(_) => unauthorized(),
     }
-    let projects: Vec<Value> = site
-        .shared
-        .lock()
-        .projects()
-        .iter()
-        .map(|(id, name)| json!({"id": id, "name": name, "domain_id": "default", "enabled": true}))
-        .collect();
-    Json(json!({"projects": projects, "links": {"next": null, "previous": null}})).into_response()
 }
 
 fn with_subject(status: StatusCode, token: &Token, document: Value) -> Response {
@@ -146,36 +162,58 @@ fn token_document(site: &Site, token: &Token) -> Value {
     let epoch = site.shared.lock().spec().epoch_seconds;
     let roles: Vec<Value> =
         token.caller.roles.iter().map(|role| json!({"id": format!("role-{role}"), "name": role})).collect();
-    json!({"token": {
+    let mut shown = json!({
         "methods": ["password"],
         "user": {"id": token.caller.user_id, "name": token.caller.user, "password_expires_at": null,
                  "domain": {"id": "default", "name": "Default"}},
-        "project": {"id": token.caller.project_id, "name": token.caller.project,
-                    "domain": {"id": "default", "name": "Default"}},
-        "is_domain": false,
-        "roles": roles,
         "audit_ids": ["sim"],
         "issued_at": wire::zulu(epoch, token.issued_at as i64),
         "expires_at": wire::zulu(epoch, token.expires_at as i64),
-        "catalog": catalog(site),
-    }})
+    });
+    match token.scope {
+        Scope::Unscoped => return json!({ "token": shown }),
+        Scope::System => shown["system"] = json!({"all": true}),
+        Scope::Project => {
+            shown["is_domain"] = json!(false);
+            shown["project"] = json!({"id": token.caller.project_id, "name": token.caller.project,
+                                      "domain": {"id": "default", "name": "Default"}});
+        }
+    }
+    shown["roles"] = Value::Array(roles);
+    shown["catalog"] = catalog(site, &token.caller.project_id);
+    json!({ "token": shown })
 }
 
-fn catalog(site: &Site) -> Value {
-    let services = [
+/// What Keystone puts the project's id in place of, in a service's address.
+const PROJECT: [&str; 2] = ["$(project_id)s", "%(project_id)s"];
+
+/// All services with their addresses for a project. One whose address names the project is left out where there is none.
+pub(super) fn catalog(site: &Site, project: &str) -> Value {
+    let shown = services(site).into_iter().filter_map(|(kind, name, url)| {
+        let needs = PROJECT.iter().any(|place| url.contains(place));
+        if needs && project.is_empty() {
+            return None;
+        }
+        let url = PROJECT.iter().fold(url, |url, place| url.replace(place, project));
+        let endpoint = |interface: &str| {
+            json!({"id": format!("{name}-{interface}"), "interface": interface, "region": "RegionOne",
+                   "region_id": "RegionOne", "url": url})
+        };
+        Some(json!({"id": name, "type": kind, "name": name,
+                    "endpoints": [endpoint("public"), endpoint("internal"), endpoint("admin")]}))
+    });
+    Value::Array(shown.collect())
+}
+
+/// Type, name and address of the cloud's own services and of those that were registered.
+pub(super) fn services(site: &Site) -> Vec<(String, String, String)> {
+    let own = [
         ("identity", "keystone", "/identity/v3"),
         ("compute", "nova", "/compute/v2.1"),
         ("placement", "placement", "/placement"),
         ("network", "neutron", "/network"),
     ];
-    let entry = |(kind, name, path): (&str, &str, &str)| {
-        let url = format!("{}{path}", site.base);
-        let endpoint = |interface: &str| {
-            json!({"id": format!("{name}-{interface}"), "interface": interface, "region": "RegionOne",
-                   "region_id": "RegionOne", "url": url})
-        };
-        json!({"id": name, "type": kind, "name": name,
-               "endpoints": [endpoint("public"), endpoint("internal"), endpoint("admin")]})
-    };
-    Value::Array(services.into_iter().map(entry).collect())
+    let own =
+        own.into_iter().map(|(kind, name, path)| (kind.into(), name.into(), format!("{}{path}", site.base)));
+    own.chain(site.shared.registered()).collect()
 }

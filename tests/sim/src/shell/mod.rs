@@ -5,6 +5,7 @@
 
 mod endpoint;
 mod http;
+mod identity;
 mod ipmi;
 mod keystone;
 mod nova;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     started: Instant,
     stop: CancellationToken,
     deeds: watch::Sender<usize>,
+    /// Further services of the catalog: type, name, address.
+    registered: Mutex<Vec<(String, String, String)>>,
 }
 
 impl Shared {
@@ -47,6 +50,10 @@ impl Shared {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn registered(&self) -> Vec<(String, String, String)> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs `f` on the world, at the present time.
@@ -104,6 +111,7 @@ impl Cloud {
             started: Instant::now().checked_sub(Duration::from_millis(begun)).unwrap_or_else(Instant::now),
             stop: CancellationToken::new(),
             deeds: watch::Sender::new(0),
+            registered: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let http = listener.local_addr()?;
@@ -195,6 +203,13 @@ impl Cloud {
             application_credential_id: id,
             application_credential_secret: secret,
         })
+    }
+
+    /// Puts a service into Keystone's catalog, or gives it another address. `$(project_id)s` in it stands for the project of whoever asks.
+    pub fn register(&self, kind: &str, name: &str, url: &str) {
+        let mut registered = self.shared.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.retain(|(known, _, _)| known != kind);
+        registered.push((kind.into(), name.into(), url.into()));
     }
 
     /// Nova, with `/v2.1`.

@@ -15,6 +15,19 @@ pub enum Credentials {
     Password { user: String, password: String, project: Option<String> },
     /// Application credential by id and secret.
     ApplicationCredential { id: String, secret: String },
+    /// A token given before, for another scope (a dashboard logs in without one, then asks for a project).
+    Token { id: String, project: Option<String> },
+}
+
+/// How far a token reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// One project: the one asked for, or the user's own.
+    Project,
+    /// The whole cloud; only operators have roles there.
+    System,
+    /// Nothing but Keystone itself.
+    Unscoped,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -22,6 +35,7 @@ impl std::fmt::Debug for Credentials {
         match self {
             Self::Password { user, project, .. } => write!(f, "Password({user}, {project:?}, ***)"),
             Self::ApplicationCredential { id, .. } => write!(f, "ApplicationCredential({id}, ***)"),
+            Self::Token { project, .. } => write!(f, "Token(***, {project:?})"),
         }
     }
 }
@@ -31,8 +45,10 @@ impl std::fmt::Debug for Credentials {
 pub struct Token {
     /// What goes into `X-Auth-Token`.
     pub id: String,
-    /// Whose.
+    /// Whose; project and roles are empty without a scope that gives them.
     pub caller: Caller,
+    /// How far it reaches.
+    pub scope: Scope,
     /// Issued, milliseconds of virtual time.
     pub issued_at: u64,
     /// No longer good from here on.
@@ -152,28 +168,54 @@ impl World {
         Reply::new(latency, run(self))
     }
 
-    /// `POST /v3/auth/tokens`.
+    /// `POST /v3/auth/tokens` for a project.
     ///
     /// # Errors
     /// 401 for wrong credentials or a project the user has no role in.
     pub fn authenticate(&mut self, now: u64, credentials: &Credentials) -> Reply<Token> {
+        self.authenticate_for(now, credentials, Scope::Project)
+    }
+
+    /// `POST /v3/auth/tokens`. A project named in the credentials counts only for the scope of one.
+    ///
+    /// # Errors
+    /// 401 for wrong credentials or a scope the user has no role in.
+    pub fn authenticate_for(&mut self, now: u64, credentials: &Credentials, scope: Scope) -> Reply<Token> {
         self.keystone(now, |world| {
             let keystone = &world.keystone;
-            let user = keystone.users.iter().find(|user| match credentials {
-                Credentials::Password { user: name, password, project } => {
-                    let (project_id, project_name) = &keystone.projects[user.project];
-                    (user.name == name || user.id == *name)
-                        && user.password == *password
-                        && project.as_ref().is_none_or(|asked| asked == project_id || asked == project_name)
+            let rescoped = match credentials {
+                Credentials::Token { id, .. } => {
+                    Some(world.known_token(id).ok_or_else(unauthorized)?.caller.user_id)
                 }
-                Credentials::ApplicationCredential { id, secret } => {
-                    user.app_credential.0 == *id && user.app_credential.1 == *secret
+                _ => None,
+            };
+            let user = keystone.users.iter().find(|user| {
+                let has = |project: &Option<String>| {
+                    let (id, name) = &keystone.projects[user.project];
+                    project.as_ref().is_none_or(|asked| asked == id || asked == name)
+                };
+                match credentials {
+                    Credentials::Password { user: name, password, project } => {
+                        (user.name == name || user.id == *name) && user.password == *password && has(project)
+                    }
+                    Credentials::ApplicationCredential { id, secret } => {
+                        user.app_credential.0 == *id && user.app_credential.1 == *secret
+                    }
+                    Credentials::Token { project, .. } => rescoped.as_ref() == Some(&user.id) && has(project),
                 }
             });
-            let caller = keystone.caller(user.ok_or_else(unauthorized)?);
+            let user = user.filter(|user| scope != Scope::System || user.project == 0);
+            let mut caller = keystone.caller(user.ok_or_else(unauthorized)?);
+            if scope != Scope::Project {
+                (caller.project_id, caller.project) = Default::default();
+            }
+            if scope == Scope::Unscoped {
+                caller.roles.clear();
+            }
             let token = Token {
                 id: format!("sim{}{}", world.chance.uuid().simple(), world.chance.uuid().simple()),
                 caller,
+                scope,
                 issued_at: world.now,
                 expires_at: world.now + world.spec.token_lifetime_ms,
             };
@@ -238,6 +280,11 @@ impl World {
         let user = self.keystone.users.iter().find(|it| it.name == user)?;
         let (id, secret) = user.app_credential.clone();
         Some(Credentials::ApplicationCredential { id, secret })
+    }
+
+    /// All users, each with the one project it has roles in.
+    pub fn users(&self) -> Vec<Caller> {
+        self.keystone.users.iter().map(|user| self.keystone.caller(user)).collect()
     }
 
     /// All projects as id and name; the first is the operators'.

@@ -21,7 +21,7 @@ mod tests;
 mod views;
 
 pub use bmc::BmcSession;
-pub use keystone::{Caller, Credentials, Token};
+pub use keystone::{Caller, Credentials, Scope, Token};
 
 use crate::chance::Chance;
 use crate::fault::Fault;

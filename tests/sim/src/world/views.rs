@@ -46,6 +46,16 @@ impl World {
         self.guest_by_id.get(&guest).map(|ix| self.guests[*ix].project.clone())
     }
 
+    /// The guest's server name; `None` for one that is not there.
+    pub fn guest_name(&self, guest: Uuid) -> Option<String> {
+        self.guest_by_id.get(&guest).map(|ix| self.guests[*ix].name.clone())
+    }
+
+    /// Whether the server's metadata mark it for recovery.
+    pub fn is_ha_enabled(&self, guest: Uuid) -> bool {
+        self.guest_by_id.get(&guest).is_some_and(|ix| self.guests[*ix].metadata.contains_key("HA_Enabled"))
+    }
+
     /// Whether the server is locked.
     pub fn is_locked(&self, guest: Uuid) -> bool {
         self.guest_by_id.get(&guest).is_some_and(|ix| self.guests[*ix].locked)

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod http;
+mod identity;
 mod ipmi;
 mod openstack;
 mod redfish;

@@ -60,6 +60,7 @@ pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool 
         &said.reason,
     );
     match made {
+        Ok(_) if !ready(draft) => true,
         Ok(proof) => {
             let order = Order { attempt: 0, boot_number: host.boot_number, intent: None };
             out(draft, host, Some(proof.clone()));
@@ -109,7 +110,8 @@ fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement)
         Answer::Permit(permit) => {
             let reasons = judgement.reasons.join("; ");
             body(draft).by_report = judgement.by_report_only;
-            if !facts.evidence.has_device && !waived(draft, host) {
+            let go = if facts.evidence.has_device { ready(draft) } else { waived(draft, host) };
+            if !go {
                 return;
             }
             draft.note("host_judged", format!("failed: {reasons}"), evidence);
@@ -119,6 +121,21 @@ fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement)
             }
         }
     }
+}
+
+/// Permitted: whether the hooks that come before the first deed have ended. Until then it is judged and permitted afresh at each step,
+/// so nothing is done on what was true when they began.
+fn ready(draft: &mut Draft<'_>) -> bool {
+    let ready = hooks::passed(draft, Point::Pre);
+    if !ready && matches!(state(draft), HostState::Held { .. } | HostState::NeedsOperator { order: None, .. })
+    {
+        let reason = draft.reason.clone();
+        become_state(draft, HostState::Confirming, &reason);
+    }
+    if !ready {
+        draft.look_after(LOOK_MS);
+    }
+    ready
 }
 
 /// A host without any device: waived where its segment says so, else a person is asked. True when it was waived.
@@ -135,6 +152,7 @@ fn waived(draft: &mut Draft<'_>, host: &Host) -> bool {
     let on = matches!(facts.power.as_ref().map(|reading| &reading.power), Some(Power::On));
     let epoch = draft.view.recovery.epoch;
     match fence::waive(host.id, host.boot_number, epoch, trusted, nova_down, on, fresh) {
+        Ok(_) if !ready(draft) => false,
         Ok(proof) => {
             let order = Order { attempt: 0, boot_number: host.boot_number, intent: None };
             out(draft, host, Some(proof.clone()));

@@ -30,6 +30,7 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
         | Done::NotExecuted { text }
         | Done::Unknown { text } => (fence::FenceReport::default(), Some(text.clone())),
         Done::Accepted { note } => (fence::FenceReport::default(), Some(note.clone())),
+        Done::Hook { .. } => (fence::FenceReport::default(), Some("not a fencer's answer".to_owned())),
     };
     let detail = json!({"attempts": report.attempts});
     let liar = heard_since_off(draft, &report);
@@ -203,8 +204,8 @@ fn retire_by_return(draft: &mut Draft<'_>, host: &Host, unretire_boot: Option<Bo
     Life::Retired
 }
 
-/// Life after the proof voids it: fenced afresh through all levels, guests wait (DESIGN 10.3, 10.7).
-pub(super) fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
+/// What speaks against the proof since it was made.
+pub(super) fn contradicted(draft: &Draft<'_>) -> Option<&'static str> {
     let facts = draft.view.facts;
     let since = facts.proved_at.unwrap_or(facts.claimed_at);
     let beat = last_echoed(draft).filter(|at| *at > since);
@@ -212,11 +213,17 @@ pub(super) fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -
         .power
         .as_ref()
         .filter(|reading| reading.identified && reading.at > since && reading.power == Power::On);
-    let why = match (beat, on) {
-        (Some(_), _) => "its agent beats although its device said Off: the device is not to be trusted",
-        (None, Some(_)) => "it reads On again",
-        (None, None) => return false,
-    };
+    match (beat, on) {
+        (Some(_), _) => Some("its agent beats although its device said Off: the device is not to be trusted"),
+        (None, Some(_)) => Some("it reads On again"),
+        (None, None) => None,
+    }
+}
+
+/// Life after the proof voids it: fenced afresh through all levels, guests wait (DESIGN 10.3, 10.7).
+pub(super) fn void_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> bool {
+    let facts = draft.view.facts;
+    let Some(why) = contradicted(draft) else { return false };
     let text = format!("{}: {why}; evacuations stop, fenced afresh", host.name);
     draft.note("proof_voided", text.clone(), json!({"why": why}));
     draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({"why": why}));

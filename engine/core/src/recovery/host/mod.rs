@@ -14,7 +14,7 @@ mod proved;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Body, Recovery, StateWord, Subject};
+use super::{Body, HOOK_WORD, Recovery, StateWord, Subject, hooks};
 use crate::admission;
 use crate::brake::{self, Answer};
 use crate::effect::{Done, Effect, Query};
@@ -23,6 +23,7 @@ use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
 use crate::fence::{self, FenceProof};
+use crate::hook::{Hooks, Point};
 use crate::host::{Admission, Host, SetByUs};
 use crate::id::{BootId, HostId, RecoveryId};
 use crate::policy::Unfenced;
@@ -32,8 +33,8 @@ use crate::time::Mono;
 use crate::verdict::{self, Verdict};
 
 use confirm::{cancel, confirm, confirmed_by_operator};
-use fencing::{fencing, last_echoed, void_if_alive};
-use moving::moving;
+use fencing::{contradicted, fencing, last_echoed, void_if_alive};
+use moving::{closing, moving};
 use proved::proved;
 
 /// A written off order: from here on the machine may be off by our hand (DESIGN 10.3).
@@ -173,6 +174,9 @@ pub fn step(draft: &mut Draft<'_>) {
         draft.reason = "the host's row is being read".into();
         return draft.look_after(LOOK_MS);
     };
+    if draft.hooks.closing.is_some() {
+        return closing(draft, &host);
+    }
     match state(draft).clone() {
         HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. } => {
             confirm(draft, &host);
@@ -246,7 +250,7 @@ fn settle_inherited(draft: &mut Draft<'_>) {
         .facts
         .inherited
         .iter()
-        .filter(|intent| intent.effect != "evacuate")
+        .filter(|intent| intent.effect != "evacuate" && intent.effect != HOOK_WORD)
         .map(|intent| intent.id)
         .collect();
     for intent in intents {
@@ -286,6 +290,7 @@ fn open_return(draft: &mut Draft<'_>, host: &Host, body: admission::HostReturn) 
         id,
         subject: Subject::Return { host: host.id },
         body: Body::Return(body),
+        hooks: Hooks::default(),
         reason: "its recovery has closed".into(),
         owner: None,
         epoch: 0,

@@ -1,6 +1,8 @@
 //! Evacuating and Verifying: guests leave the dead host while the proof holds.
 
 use super::*;
+use crate::instance::Guest;
+use crate::recovery::VmoveStatus;
 
 /// Guests leave the dead host.
 pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
@@ -81,20 +83,49 @@ fn digest_reserves(draft: &mut Draft<'_>) {
     }
 }
 
+/// Every guest has its answer and hooks are to run before the close. From here on this recovery moves no guest and fences nobody: a
+/// host that comes back meanwhile is not shot for a slow hook, it stays out until its way back opens. Its proof, though, is taken
+/// back at the first sign of life, since other recoveries rest on it (DESIGN 2.7).
+pub(super) fn closing(draft: &mut Draft<'_>, host: &Host) {
+    let late = draft.view.facts.survey.as_ref().filter(|survey| survey.complete).is_some_and(|survey| {
+        let here = |guest: &&Guest| guest.host.as_deref() == Some(&host.name);
+        survey.guests.iter().filter(here).any(|guest| draft.vmove(guest.id).is_none())
+    });
+    if late {
+        draft.hooks.closing = None;
+        draft.note("close_undone", "a guest was listed late: it is moved first", json!({}));
+        return draft.look_after(0);
+    }
+    if let Some(why) = contradicted(draft)
+        && host.proof.is_some()
+    {
+        let text = format!("{}: {why}; every guest has its answer, it stays out", host.name);
+        draft.note("proof_voided", text, json!({"why": why}));
+        draft.hosts.push((host.id, HostPatch { proof: Some(None), ..HostPatch::default() }));
+    }
+    let failed = draft.all_moves().filter(|vmove| vmove.status == VmoveStatus::Failed).count();
+    finish(draft, host, failed);
+}
+
 /// Every guest has its answer: close, give unused reserves back, open the host's way back.
 fn finish(draft: &mut Draft<'_>, host: &Host, failed: usize) {
+    let total = draft.all_moves().count();
+    let text = if failed > 0 {
+        format!("{failed} of {total} guests could not be recovered")
+    } else {
+        format!("{total} guests of {} have their answer", host.name)
+    };
+    if !hooks::may_close(draft, failed > 0, &text) {
+        return draft.look_after(LOOK_MS);
+    }
     let reserves = std::mem::take(&mut body(draft).reserves);
     for reserve in &reserves {
         let patch = HostPatch { reserved: Some((!reserve.used, None)), ..HostPatch::default() };
         draft.hosts.push((reserve.host, patch));
     }
     body(draft).reserves = reserves;
-    let total = draft.all_moves().count();
-    let (state, outcome, text) = if failed > 0 {
-        (HostState::Failed, "failed", format!("{failed} of {total} guests could not be recovered"))
-    } else {
-        (HostState::Finished, "finished", format!("{total} guests of {} have their answer", host.name))
-    };
+    let (state, outcome) =
+        if failed > 0 { (HostState::Failed, "failed") } else { (HostState::Finished, "finished") };
     draft.message = (failed > 0).then(|| text.clone());
     become_state(draft, state, &text);
     draft.tell(

@@ -25,13 +25,20 @@ pub(super) fn proved(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
         draft.reason = "Nova has to say down by itself (waived proof)".into();
         return draft.look_after(LOOK_MS);
     }
+    // Before the last look at power, so that what they took does not age it.
+    if !hooks::passed(draft, Point::Main) {
+        return draft.look_after(LOOK_MS);
+    }
     if proof.rereads_power() {
         let since = draft.view.facts.marked_at.unwrap_or(draft.view.facts.claimed_at);
         let fresh =
             draft.view.facts.power.as_ref().is_some_and(|reading| {
                 reading.at >= since && reading.identified && reading.power == Power::Off
             });
-        if !fresh {
+        // A hook may have taken minutes since the mark-down.
+        let young = draft.hooks.at(Point::Main).next().is_none()
+            || draft.view.facts.fresh_power(draft.view.now, REREAD_POWER_MS) == Some(&Power::Off);
+        if !fresh || !young {
             draft.reason = "marked down; power is read once more".into();
             draft.ask(Query::Power { host: host.id });
             return;
@@ -74,7 +81,7 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
             Done::NotExecuted { text } | Done::Unknown { text } => {
                 draft.reason = format!("Nova does not answer, tried again: {text}");
             }
-            Done::Fenced { .. } => {}
+            Done::Fenced { .. } | Done::Hook { .. } => {}
         }
         let again = draft.view.now + std::time::Duration::from_millis(CALL_AGAIN_MS);
         draft.memory.push(Memory::NotBefore(again));

@@ -83,6 +83,9 @@ pub(crate) struct Observer {
     pub(super) unforced: bool,
     pub(super) force_up_taken: bool,
     pub(super) trail: Vec<String>,
+    pub(super) hooks_open: BTreeSet<Uuid>,
+    pub(super) hooks_running: BTreeSet<Uuid>,
+    pub(super) hook_ends: BTreeMap<Uuid, crate::hook::RunState>,
 }
 
 pub(super) fn guest_of(intent: &Intent) -> Option<InstanceId> {
@@ -134,6 +137,9 @@ impl Observer {
         {
             self.stored(&commit, world.now);
         }
+        // What ran for the former owner ended with it.
+        self.hooks_running.clear();
+        self.hook_ends = world.store.recovery.hooks.runs.iter().map(|run| (run.id, run.state)).collect();
         self.epoch = world.store.recovery.epoch;
         self.lost = false;
         self.claimed_at = world.now;
@@ -199,6 +205,9 @@ impl Observer {
             }
             Effect::ForceUp { .. } if taken => self.force_up_taken = true,
             Effect::RevokeSessions { .. } => self.revoked = true,
+            Effect::RunHook { call } => {
+                self.hooks_running.remove(&call.run);
+            }
             Effect::Evacuate { instance, .. } => {
                 if let Some(sent) = self.sent.get_mut(&instance) {
                     sent.end = match done {
@@ -252,6 +261,7 @@ impl Observer {
 
     /// A commit is known to be in the database.
     fn stored(&mut self, commit: &Commit, now: Mono) {
+        self.hooks_stored(commit);
         for end in &commit.resolved {
             self.open.remove(&end.intent);
         }
@@ -327,6 +337,7 @@ impl Observer {
     fn deed(&mut self, id: Uuid, epoch: i64, effect: &Effect, world: &World) {
         let now = world.now;
         self.tell(now, format!("-> {effect:?}"));
+        self.hook_begun(effect);
         self.demand(epoch == self.epoch, "I6", "an effect carries another epoch");
         let written = self.written.get(&id).cloned();
         self.demand(written.is_some(), "I7", &format!("{effect:?} without a stored intent"));
@@ -376,6 +387,7 @@ impl Observer {
         let epochs = commit.intents.iter().all(|intent| intent.epoch == self.epoch)
             && commit.recovery.epoch == self.epoch;
         self.demand(epochs, "I6", "a commit or an intent carries another epoch than its owner's");
+        self.hooks_drafted(commit);
         self.maintenance(commit, world);
         self.proves(commit, world);
         for intent in &commit.intents {

@@ -10,12 +10,15 @@ use crate::segment::RecoveryMethod;
 pub(crate) enum Kind {
     Host,
     Return,
+    /// A host's, with an operator's hooks.
+    Hooked,
 }
 
 /// A world to be. Troubles are chances in percent, drawn at each occasion.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub kind: Kind,
+    pub hooked: bool,
     pub seed: u64,
     pub events: usize,
     pub guests: u8,
@@ -72,8 +75,10 @@ pub(crate) fn scenarios(kind: Kind) -> impl Strategy<Value = Scenario> {
         let (db, nova, bmc, life, people, crashes) = troubles;
         let unfenced = if trust { Unfenced::TrustReporter } else { Unfenced::Refuse };
         let policy = Policy { unfenced, ..policy };
+        let (kind, hooked) = if kind == Kind::Hooked { (Kind::Host, true) } else { (kind, false) };
         Scenario {
             kind,
+            hooked,
             seed,
             events,
             guests,

@@ -375,6 +375,7 @@ fn i9_an_old_action_s_error_does_not_end_a_new_evacuation() {
 fn calm() -> Scenario {
     Scenario {
         kind: Kind::Host,
+        hooked: false,
         seed: 1,
         events: 1,
         guests: 0,

@@ -15,6 +15,7 @@ use crate::effect::{Done, Effect, Query};
 use crate::evidence::{Beats, Evidence, Network, Power, PowerReading, Report, ServiceSight};
 use crate::facts::Confirmation;
 use crate::fence::{DeviceAttempt, FenceReport, OrderAnswer, Reading};
+use crate::hook::{HookWish, Hooks};
 use crate::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
 use crate::id::{BootId, EngineId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
 use crate::recovery::host::HostRecovery;
@@ -51,6 +52,8 @@ struct Due {
     at: Mono,
     started: Mono,
     op: Op,
+    /// How a hook's run ends.
+    hook: Option<Done>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +69,7 @@ pub(crate) struct World {
     pub domains: Option<Vec<InstanceId>>,
     pub evidence: Evidence,
     dice: Chance,
+    hook_dice: Chance,
     due: Vec<Due>,
     power: bool,
     alive: bool,
@@ -75,6 +79,7 @@ pub(crate) struct World {
 impl World {
     pub fn new(scenario: Scenario, start: Mono, stamp: Stamp) -> World {
         let mut dice = Chance::new(scenario.seed);
+        let mut hook_dice = Chance::new(scenario.seed ^ 0x400c);
         let returning = scenario.kind == Kind::Return;
         let power = dice.number().is_multiple_of(2) && !returning;
         let boot = BootId(dice.uuid());
@@ -96,6 +101,7 @@ impl World {
             method: scenario.method,
             policy: scenario.policy.clone(),
             body: if returning { Body::Return(HostReturn::new()) } else { Body::Host(HostRecovery::new()) },
+            hooks: if scenario.hooked { super::hooked::draw(&mut hook_dice) } else { Hooks::default() },
             reason: "opened".into(),
             workflow_version: WORKFLOW_VERSION,
             owner: Some(EngineId(Uuid::nil())),
@@ -151,6 +157,7 @@ impl World {
             domains,
             evidence,
             dice,
+            hook_dice,
             due: Vec::new(),
             power,
             alive: false,
@@ -308,6 +315,10 @@ impl World {
         facts.reserved = vec![self.store.reserve.clone()];
         facts.proved_off = self.cloud.proved_off.clone();
         facts.host = Some(self.store.host.clone());
+        if self.store.recovery.hooks.held().is_some() && self.hook_dice.number().is_multiple_of(4) {
+            let retry = self.hook_dice.number().is_multiple_of(2);
+            facts.hook_wish = Some(HookWish { retry, who: "ann".into() });
+        }
         let peer = |n: u128| Peer {
             host: HostId(Uuid::from_u128(0xd0 + n)),
             domain: FailureDomain::default(),
@@ -324,6 +335,10 @@ impl World {
 
     /// Takes an op up; its answer comes later.
     pub fn start(&mut self, op: Op) {
+        if let Op::Effect { effect: Effect::RunHook { .. }, .. } = &op {
+            let (took, done) = super::hooked::run(&mut self.hook_dice);
+            return self.due.push(Due { at: self.now + took, started: self.now, op, hook: Some(done) });
+        }
         let slow = self.hit(4);
         let took = match &op {
             Op::Commit(_) | Op::ReadBack(_) if slow => self.upto(9_000),
@@ -334,7 +349,7 @@ impl World {
             Op::Ask(_) if slow => self.upto(5_000),
             Op::Ask(_) => self.upto(300),
         };
-        self.due.push(Due { at: self.now + took, started: self.now, op });
+        self.due.push(Due { at: self.now + took, started: self.now, op, hook: None });
     }
 
     /// The next answer that is due.
@@ -346,7 +361,7 @@ impl World {
             .filter(|(_, due)| due.at <= self.now)
             .min_by_key(|(_, due)| due.at)?
             .0;
-        let Due { started, op, .. } = self.due.remove(next);
+        let Due { started, op, hook, .. } = self.due.remove(next);
         let mut proves = false;
         let reply = match op {
             Op::Commit(commit) => self.save(&commit),
@@ -358,6 +373,10 @@ impl World {
                 let done = self.fence();
                 proves = matches!(&done, Done::Fenced { report } if report.attempts.iter().any(|attempt| attempt.error.as_deref() == Some("")));
                 Reply::Effect { intent, done }
+            }
+            Op::Effect { intent, .. } if hook.is_some() => {
+                let text = "a hook's end was drawn".to_owned();
+                Reply::Effect { intent, done: hook.unwrap_or(Done::Unknown { text }) }
             }
             Op::Effect { intent, effect, .. } => {
                 let lapses = started + Duration::from_millis(self.scenario.policy.request_lifetime_ms - 500);

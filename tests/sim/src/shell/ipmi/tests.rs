@@ -169,6 +169,7 @@ impl Console {
             started: std::time::Instant::now(),
             stop: tokio_util::sync::CancellationToken::new(),
             deeds: tokio::sync::watch::Sender::new(0),
+            registered: Mutex::default(),
         });
         let mut responder = Responder { shared, host: "cmp-01".into(), sessions: Sessions::default() };
         let open = hex("0004000001020304000000080300000001000008040000000200000801000000");
