@@ -43,6 +43,10 @@ pub(super) fn tasks(recovery: &Recovery, moves: &[Vmove], story: &[Link]) -> Vec
     let mut told = Told::new(road, recovery);
     for link in story {
         told.hear(link);
+        // The original's work was done; what comes after, back into scheduling, was nobody's task.
+        if begins(link, StateWord::Returning) {
+            break;
+        }
     }
     match recovery.subject {
         Subject::Host { .. } => told.add_moves(moves, word),
@@ -128,7 +132,7 @@ impl<'a> Told<'a> {
         let last = self.at;
         let state = |at: usize| match word {
             _ if at < last => TaskState::Success,
-            StateWord::Finished => TaskState::Success,
+            StateWord::Finished | StateWord::Returning => TaskState::Success,
             StateWord::Failed | StateWord::NeedsOperator => TaskState::Failure,
             _ => TaskState::Running,
         };
@@ -145,17 +149,28 @@ fn task_begun_by(link: &Link, at: TaskName) -> Option<TaskName> {
         "host_cleared_for_evacuation" => Some(PrepareHAEnabledInstancesTask),
         "evacuation_ordered" => Some(EvacuateInstancesTask),
         "state_changed" => {
-            let word = link.entry.text.split(':').next().unwrap_or_default();
-            match (StateWord::from_str(word).ok()?, at) {
+            match (state_begun_by(link)?, at) {
                 (StateWord::Starting, _) => Some(StartInstanceTask),
                 // The look that found it active, or disabled, was the confirmation.
                 (StateWord::Finished, StartInstanceTask) => Some(ConfirmInstanceActiveTask),
-                (StateWord::Finished, DisableComputeNodeTask) => Some(ConfirmComputeNodeDisabledTask),
+                (StateWord::Finished | StateWord::Returning, DisableComputeNodeTask) => {
+                    Some(ConfirmComputeNodeDisabledTask)
+                }
                 _ => None,
             }
         }
         _ => None,
     }
+}
+
+fn state_begun_by(link: &Link) -> Option<StateWord> {
+    let changed = link.entry.what == "state_changed";
+    let word = link.entry.text.split(':').next().unwrap_or_default();
+    changed.then(|| StateWord::from_str(word).ok()).flatten()
+}
+
+fn begins(link: &Link, state: StateWord) -> bool {
+    state_begun_by(link) == Some(state)
 }
 
 /// Messages with a share of progress each: the first at 0, the last of a finished task at 1.

@@ -315,6 +315,8 @@ fn finish(draft: &mut Draft<'_>, host: &Host) {
     let patch = HostPatch {
         admission: Some(Admission::In),
         maintenance_recovery: clear.then_some(false),
+        // A nova-compute that did not come back with it is reported again.
+        maintenance_process: clear.then_some(false),
         ..HostPatch::default()
     };
     draft.hosts.push((host.id, patch));

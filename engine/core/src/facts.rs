@@ -11,6 +11,7 @@ use crate::hook::HookWish;
 use crate::host::Host;
 use crate::id::InstanceId;
 use crate::instance::Guest;
+use crate::sight::Pulse;
 use crate::time::Mono;
 
 /// An effect's end that no commit has taken up yet.
@@ -47,6 +48,8 @@ pub struct Facts {
     /// When this owner claimed: windows that a crash interrupted start again from here.
     pub claimed_at: Mono,
     pub host: Option<Host>,
+    /// Its row was deleted.
+    pub host_gone: bool,
     pub segment_enabled: bool,
     pub evidence: Evidence,
     pub fleet: Fleet,
@@ -76,6 +79,8 @@ pub struct Facts {
     /// Evacuate actions that ended in error, with Nova's words; `None`: not in error when looked at.
     pub actions: BTreeMap<InstanceId, (Mono, Option<String>)>,
     pub service: Option<(Mono, Option<ServiceRow>)>,
+    /// How that row moved over the answers.
+    pub pulse: Pulse,
     pub failures: BTreeMap<Query, Failure>,
 
     pub outcomes: Vec<Outcome>,

@@ -35,6 +35,7 @@ use crate::notification::NotificationStatus;
 use crate::recovery::{self, Body, Recovery, Subject, Vmove};
 use crate::step::{Change, Memory, View};
 use crate::time::{Mono, Stamp};
+use crate::verdict::row_window;
 
 /// An effect that may have happened from now on (I7): committed before the first byte of its call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -441,7 +442,10 @@ impl Runner {
             (Query::Action { instance }, Sight::Action(error)) => {
                 facts.actions.insert(instance, (now, error));
             }
-            (_, Sight::Service(row)) => facts.service = Some((now, row)),
+            (_, Sight::Service(row)) => {
+                facts.pulse.observe(row.as_ref(), row_window(&self.recovery.policy), now);
+                facts.service = Some((now, row));
+            }
             _ => {}
         }
     }

@@ -200,6 +200,56 @@ impl Rows {
     }
 }
 
+/// One compute service over the answers of one asker: since when its nova-compute has lived without a gap.
+///
+/// That Nova calls it up is not enough, it does so for a minute after a death; each change of the row is a sign of life, unless a
+/// PUT made it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    row: Option<ServiceRow>,
+    beat: Option<Beat>,
+}
+
+/// Changes that followed one another closely enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Beat {
+    since: Mono,
+    last: Mono,
+    /// After the first one.
+    more: u32,
+}
+
+impl Pulse {
+    /// Takes an answer. A living nova-compute changes its row at least once each `gap`.
+    pub fn observe(&mut self, row: Option<&ServiceRow>, gap: Duration, now: Mono) {
+        let up = row.filter(|row| row.whole && row.up && !row.forced_down);
+        let before = std::mem::replace(&mut self.row, up.cloned());
+        let (Some(row), Some(before)) = (up, before) else {
+            self.beat = None;
+            return;
+        };
+        self.beat = self.beat.filter(|beat| now.since(beat.last) <= gap);
+        let put = row.enabled != before.enabled || row.disabled_reason != before.disabled_reason;
+        if row.updated_at == before.updated_at || put {
+            return;
+        }
+        self.beat = Some(match self.beat {
+            None => Beat { since: now, last: now, more: 0 },
+            Some(beat) => Beat { last: now, more: beat.more + 1, ..beat },
+        });
+    }
+
+    /// Its row moved of late.
+    pub fn is_alive(&self) -> bool {
+        self.beat.is_some()
+    }
+
+    /// It has lived for this long without a gap, and said so at least so often since the first time.
+    pub fn is_steady(&self, span: Duration, changes: u32) -> bool {
+        self.beat.is_some_and(|beat| beat.last.since(beat.since) >= span && beat.more >= changes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -178,6 +178,7 @@ impl<'a> Draft<'a> {
             Query::Power { .. } => facts.power.as_ref().map(|reading| reading.at),
             Query::Survey { .. } => facts.survey.as_ref().map(|survey| survey.at),
             Query::Guest { instance } => facts.guests.get(instance).map(|(at, _)| *at),
+            Query::Service { .. } => facts.service.as_ref().map(|(at, _)| *at),
             _ => None,
         };
         match last.map(|at| self.view.now.since(at).as_millis() as u64) {

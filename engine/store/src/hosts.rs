@@ -258,13 +258,13 @@ fn not_in(name: &str, admission: Admission) -> String {
 }
 
 /// A host is under recovery while a recovery of it is open or a report about it is not settled (contract 1.10, DESIGN 10.9).
-/// Its way back afterwards is no recovery to v1: an operator may clear its maintenance meanwhile.
+/// Its way back afterwards, or its nova-compute's, is no recovery to v1: an operator may clear its maintenance meanwhile.
 ///
 /// # Errors
 /// [`Error::InUse`] says which.
 pub async fn check_free(mut on: impl Read, id: HostId) -> Result<()> {
     let sql = "SELECT 'recovery ' AS word, id FROM recoveries WHERE host = ? AND open_key IS NOT NULL \
-               AND kind <> 'return' UNION ALL SELECT 'notification ', id FROM notifications \
+               AND kind <> 'return' AND state <> 'returning' UNION ALL SELECT 'notification ', id FROM notifications \
                WHERE host = ? AND status IN ('new', 'running', 'error') LIMIT 1";
     match first(&mut on, sql, args![id, id]).await? {
         None => Ok(()),
@@ -276,7 +276,7 @@ pub async fn check_free(mut on: impl Read, id: HostId) -> Result<()> {
 pub async fn check_segment_free(mut on: impl Read, id: SegmentId) -> Result<()> {
     let sql = "SELECT 'recovery ' AS word, r.id FROM recoveries r JOIN hosts h ON h.id = r.host \
                WHERE h.segment = ? AND h.deleted = 0 AND r.open_key IS NOT NULL AND r.kind <> 'return' \
-               UNION ALL SELECT 'notification ', n.id FROM notifications n JOIN hosts h ON h.id = n.host \
+               AND r.state <> 'returning' UNION ALL SELECT 'notification ', n.id FROM notifications n JOIN hosts h ON h.id = n.host \
                WHERE h.segment = ? AND h.deleted = 0 AND n.status IN ('new', 'running', 'error') LIMIT 1";
     match first(&mut on, sql, args![id, id]).await? {
         None => Ok(()),

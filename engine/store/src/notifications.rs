@@ -246,10 +246,12 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// Lets a report join an open recovery: it ends as that ends.
+/// Lets a report join an open recovery: it ends as that ends. Where that has done all that v1 knows of, the report has ended.
 pub async fn join(tx: &mut Tx, id: NotificationId, recovery: RecoveryId, now: Stamp) -> Result<bool> {
-    let sql = "UPDATE notifications SET status = 'running', recovery = ?, updated_at = ? WHERE id = ? AND status = 'new'";
-    let joined = tx.exec(sql, args![recovery, now, id]).await? == 1;
+    let sql = "UPDATE notifications SET recovery = ?, updated_at = ?, \
+               status = CASE WHEN EXISTS (SELECT 1 FROM recoveries WHERE id = ? AND state = 'returning') THEN 'finished' \
+               ELSE 'running' END WHERE id = ? AND status = 'new'";
+    let joined = tx.exec(sql, args![recovery, now, recovery, id]).await? == 1;
     if joined {
         tell(tx, &[(id, NotificationStatus::New)], now).await?;
     }

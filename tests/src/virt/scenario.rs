@@ -185,6 +185,7 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
         "agent-crash" => Cue::Fault(Fault::AgentCrash { host: host()? }),
         "agent-start" => Cue::Fault(Fault::AgentStart { host: host()? }),
         "compute-crash" => Cue::Fault(Fault::ComputeCrash { host: host()? }),
+        "compute-start" => Cue::Fault(Fault::ComputeStart { host: host()? }),
         "cut-link" => {
             let to = (*args.get(1).ok_or("needs the other end")?).to_owned();
             Cue::Fault(Fault::LinkCut { from: host()?, to, networks: networks(&args[2..]), for_ms: None })
@@ -245,6 +246,7 @@ pub fn tell(sim: &Sim) -> String {
         let flags = [
             host.maintenance.operator.then_some("operator's maintenance"),
             host.maintenance.recovery.then_some("maintenance"),
+            host.maintenance.process.then_some("maintenance for its process"),
         ];
         let flags: Vec<&str> = flags.into_iter().flatten().collect();
         let _ = writeln!(out, "  {} is {} {}", host.name, host.admission, flags.join(", "));

@@ -684,8 +684,8 @@ impl Sim {
         // Nothing moves and nobody is newly silent: a look a second is enough.
         let engine = &self.engines[number];
         let still = |runner: &Runner| {
-            use halberd_core::recovery::StateWord::{Held, NeedsOperator, Out};
-            matches!(runner.recovery().word(), NeedsOperator | Held | Out)
+            use halberd_core::recovery::StateWord::{Held, NeedsOperator, Out, Returning};
+            matches!(runner.recovery().word(), NeedsOperator | Held | Out | Returning)
                 && runner.facts.in_flight.is_empty()
         };
         let watched = |id: &HostId| self.store.open_for(&Subject::Host { host: *id }).is_some();

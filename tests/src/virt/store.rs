@@ -8,7 +8,7 @@ use halberd_core::fence::FenceProof;
 use halberd_core::host::{Admission, Host};
 use halberd_core::id::{EngineId, HostId, NotificationId, RecoveryId, SegmentId, VmoveId};
 use halberd_core::notification::{Notification, NotificationStatus};
-use halberd_core::recovery::{Recovery, Subject, Vmove};
+use halberd_core::recovery::{Recovery, StateWord, Subject, Vmove};
 use halberd_core::runner::{Commit, HostCondition, HostPatch, Intent, Resolution};
 use halberd_core::segment::Segment;
 use uuid::Uuid;
@@ -67,9 +67,15 @@ impl ModelStore {
         if let Some(report) = report {
             self.notifications.insert(report.id, report);
         }
-        let fresh = self.open_for(&recovery.subject).is_none();
+        let open = self.open_for(&recovery.subject);
+        let fresh = open.is_none();
+        let settled = open.is_some_and(|id| self.recoveries[&id].0.word() == StateWord::Returning);
         if let Some(report) = self.notifications.get_mut(&recovery.notification) {
-            report.status = if fresh { NotificationStatus::Running } else { NotificationStatus::Ignored };
+            report.status = match (fresh, settled) {
+                (true, _) => NotificationStatus::Running,
+                (false, true) => NotificationStatus::Finished,
+                (false, false) => NotificationStatus::Ignored,
+            };
         }
         if fresh {
             self.recoveries.insert(recovery.id, (Recovery { version: 1, ..recovery }, Uuid::nil()));

@@ -77,6 +77,7 @@ pub(crate) fn state(word: StateWord) -> RecoveryState {
         StateWord::Stopping => RecoveryState::Stopping,
         StateWord::Starting => RecoveryState::Starting,
         StateWord::Disabling => RecoveryState::Disabling,
+        StateWord::Returning => RecoveryState::Returning,
         StateWord::Draining => RecoveryState::Draining,
         StateWord::Out => RecoveryState::Out,
         StateWord::Admitted => RecoveryState::Admitted,
@@ -99,7 +100,11 @@ fn waiting(recovery: &Recovery) -> Option<Waiting> {
         StateWord::Stopping => Some(policy.stop_timeout_ms),
         StateWord::Starting => Some(policy.start_timeout_ms),
         StateWord::Verifying | StateWord::Disabling | StateWord::Draining => Some(policy.request_lifetime_ms),
-        StateWord::Held | StateWord::NeedsOperator | StateWord::Out | StateWord::Admitted => None,
+        StateWord::Held
+        | StateWord::NeedsOperator
+        | StateWord::Returning
+        | StateWord::Out
+        | StateWord::Admitted => None,
         StateWord::Finished | StateWord::Failed | StateWord::Cancelled => return None,
     };
     Some(Waiting { reason: recovery.reason.clone(), since: None, normal_ms })
@@ -230,7 +235,7 @@ pub(crate) fn operator_may(recovery: &Recovery) -> Vec<WishKind> {
         StateWord::Confirming if matches!(recovery.body, Body::Host(_)) => {
             vec![WishKind::Cancel, WishKind::ConfirmFenced]
         }
-        StateWord::Confirming => vec![WishKind::Cancel],
+        StateWord::Confirming | StateWord::Returning => vec![WishKind::Cancel],
         StateWord::Fencing => vec![WishKind::ConfirmFenced],
         StateWord::Out | StateWord::Admitted => vec![WishKind::Readmit],
         StateWord::Failed => vec![WishKind::Retry],

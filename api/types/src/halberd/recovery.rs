@@ -39,6 +39,8 @@ pub enum RecoveryState {
     Starting,
     /// A host is being taken out of scheduling, its process being dead.
     Disabling,
+    /// Its host is out of scheduling until the process is well again (processes only).
+    Returning,
     /// A service's own remedy is under way.
     Acting,
     /// A fenced host's last commands and sessions run out (returns only).

@@ -1,5 +1,6 @@
 //! A guest's recovery: stop, start, verify, on its own host (contract 3.6). It sends nothing to a host that missed a beat, and
-//! is closed by a recovery of its host (DESIGN 10.2).
+//! is closed by a recovery of its host (DESIGN 10.2). Where nobody recovers a silent host (it is on maintenance, a brake withholds)
+//! it fails after a while rather than wait for ever: it is open, so v1 refuses to change the host, even to end its maintenance.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,6 +12,7 @@ use crate::hook::Point;
 use crate::host::Admission;
 use crate::instance::Guest;
 use crate::step::{Draft, Memory};
+use crate::time::Mono;
 
 /// States of a guest's recovery.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +49,10 @@ pub struct InstanceRecovery {
 const POLL_MS: u64 = 1_000;
 /// A stop or start that was taken is repeated after this long without any sign of it.
 const REPEAT_MS: u64 = 15_000;
+
+/// A host is silent this long before its guest's recovery gives up. A server's reboot with its memory test takes up to ten minutes,
+/// and a recovery of the host itself has begun long before: what is left is a host that a person took out or holds.
+const SILENT_MS: u64 = 15 * 60 * 1_000;
 
 /// The next step of a guest's recovery.
 pub fn step(draft: &mut Draft<'_>) {
@@ -94,10 +100,10 @@ pub fn step(draft: &mut Draft<'_>) {
     if !facts.in_flight.is_empty() || digested {
         return;
     }
-    let first_missed = draft.view.policy().first_missed();
-    let silent = facts.evidence.agent
-        && facts.evidence.beats.last_any().is_none_or(|at| draft.view.now.since(at) > first_missed);
-    if silent {
+    if let Some(since) = silent_since(draft) {
+        if draft.view.now.since(since).as_millis() as u64 >= SILENT_MS {
+            return end(draft, InstanceState::Failed, SILENT);
+        }
         draft.reason = "its host missed a beat: nothing is sent there".into();
         return draft.look_after(POLL_MS);
     }
@@ -112,6 +118,18 @@ pub fn step(draft: &mut Draft<'_>) {
         Some((_, None)) => end(draft, InstanceState::Failed, "Nova knows no guest with this id"),
         Some((_, Some(guest))) => advance(draft, &body.state, &guest),
     }
+}
+
+const SILENT: &str = "the agent of its host has been silent for 15 min and the host was not recovered, so nothing was sent to the guest: \
+     start the agent or end the host's maintenance; a guest that is still down is reported again, or is started by hand";
+
+/// Since when this owner has watched its host's silence; `None`: the host speaks, or never had an agent.
+fn silent_since(draft: &Draft<'_>) -> Option<Mono> {
+    let facts = draft.view.facts;
+    let last = facts.evidence.beats.last_any();
+    let first_missed = draft.view.policy().first_missed();
+    let silent = facts.evidence.agent && last.is_none_or(|at| draft.view.now.since(at) > first_missed);
+    silent.then(|| last.unwrap_or(facts.claimed_at).max(facts.claimed_at))
 }
 
 fn advance(draft: &mut Draft<'_>, state: &InstanceState, guest: &Guest) {

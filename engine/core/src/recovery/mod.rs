@@ -6,7 +6,7 @@
 //!            v  |   \------- order retired ----------/   \_______________________________________________ needs a person
 //!           Held (a brake withholds)                              NeedsOperator (stays open, goes on with what needs no person)
 //! instance  Confirming -> Stopping -> Starting -> Verifying -> Finished | Failed
-//! process   Confirming -> Disabling -> Verifying -> Finished | Failed
+//! process   Confirming -> Disabling -> Verifying -> Returning -well again, or a person's word-> Finished | Failed
 //! return    Draining -> Out -seen again-> Admitted -records completed, no stray-> Finished     (opened by a host's close)
 //! ```
 //!
@@ -102,6 +102,7 @@ text_enum! {
         Stopping => "stopping",
         Starting => "starting",
         Disabling => "disabling",
+        Returning => "returning",
         Draining => "draining",
         Out => "out",
         Admitted => "admitted",
@@ -120,7 +121,9 @@ impl StateWord {
     pub fn notification_status(self) -> NotificationStatus {
         match self {
             Self::NeedsOperator => NotificationStatus::Error,
-            Self::Finished => NotificationStatus::Finished,
+            // A dead process' host is out of scheduling: with that the original was done, and its clients wait for it (contract
+            // 3.7). What we watch for afterwards is beyond v1.
+            Self::Finished | Self::Returning => NotificationStatus::Finished,
             Self::Failed => NotificationStatus::Failed,
             Self::Cancelled => NotificationStatus::Ignored,
             _ => NotificationStatus::Running,
