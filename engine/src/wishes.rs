@@ -8,6 +8,7 @@ use halberd_core::facts::Confirmation;
 use halberd_core::hook::HookWish;
 use halberd_core::id::{HostId, RecoveryId};
 use halberd_core::recovery::host::HostState;
+use halberd_core::recovery::process::ProcessState;
 use halberd_core::recovery::{Body, Recovery, Subject};
 use halberd_store::wishes::{self, WishRow};
 use halberd_store::{hosts, recoveries, settings, write};
@@ -24,7 +25,6 @@ const ROUND: u32 = 50;
 pub struct HostWishes {
     pub released: Vec<Gate>,
     pub confirmation: Option<Confirmation>,
-    pub cancelled: Option<String>,
     pub readmitted: Option<String>,
     /// Pauses are over: try again now.
     pub retry: bool,
@@ -36,6 +36,8 @@ pub struct Kept {
     hosts: Mutex<BTreeMap<HostId, HostWishes>>,
     /// About held hooks: of one recovery alone, since a host may have several.
     hooks: Mutex<BTreeMap<RecoveryId, HookWish>>,
+    /// Who cancels which recovery: of several of one host, that one alone.
+    cancelled: Mutex<BTreeMap<RecoveryId, String>>,
 }
 
 impl Kept {
@@ -45,6 +47,15 @@ impl Kept {
 
     fn hooks(&self) -> MutexGuard<'_, BTreeMap<RecoveryId, HookWish>> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cancels(&self) -> MutexGuard<'_, BTreeMap<RecoveryId, String>> {
+        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who cancels this recovery, and why.
+    pub fn cancelled(&self, recovery: RecoveryId) -> Option<String> {
+        self.cancels().get(&recovery).cloned()
     }
 
     fn change(&self, host: HostId, change: impl FnOnce(&mut HostWishes)) {
@@ -69,6 +80,7 @@ impl Kept {
     pub fn forget(&self, host: HostId, recovery: RecoveryId) {
         self.hosts().remove(&host);
         self.hooks().remove(&recovery);
+        self.cancels().remove(&recovery);
     }
 }
 
@@ -153,18 +165,25 @@ async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
         }
         "cancel" => {
             let recovery = recovery_of(shared, id).await?;
-            let Body::Host(body) = &recovery.body else {
-                return Err("only a host's recovery can be cancelled".into());
+            let ordered = match &recovery.body {
+                Body::Host(body) => !matches!(
+                    body.state,
+                    HostState::Confirming
+                        | HostState::Held { .. }
+                        | HostState::NeedsOperator { order: None, .. }
+                ),
+                Body::Process(body) if body.state == ProcessState::Returning => false,
+                _ => {
+                    return Err(
+                        "only a host's recovery, or a process' that is returning, can be cancelled".into()
+                    );
+                }
             };
-            let ordered = !matches!(
-                body.state,
-                HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. }
-            );
             if ordered {
                 return Err("an off order is written: it cannot be cancelled, only retired by the host's own sign of life".into());
             }
             let who = format!("{}: {}", wish.actor, wish.reason);
-            shared.wishes.change(recovery.subject.host(), |kept| kept.cancelled = Some(who));
+            shared.wishes.cancels().insert(recovery.id, who);
             shared.changed.notify_waiters();
             Ok("it is cancelled".into())
         }

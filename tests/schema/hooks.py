@@ -9,9 +9,11 @@ And nothing leaves this machine: a fence device's address is that of a simulated
 
 import atexit
 import collections
+import datetime
 import json
 import os
 import pathlib
+import urllib.error
 import uuid
 import zlib
 
@@ -21,6 +23,7 @@ from cloud import call
 
 URL = os.environ["SCHEMA_URL"]
 COMPUTES = os.environ["SCHEMA_COMPUTES"].split()
+UNFENCED = os.environ["SCHEMA_UNFENCED"]
 BMC = json.loads(os.environ["SCHEMA_BMC"])
 # How many calls one look at the lists serves.
 LOOK_EVERY = 20
@@ -54,7 +57,22 @@ class Known:
             if it["type"] == "COMPUTE_HOST"
             for move in call(f"{URL}/v1/notifications/{it['notification_uuid']}/vmoves?limit=3")["vmoves"]
         ]
-        self.recoveries = [it["id"] for it in call(f"{URL}/halberd/v1/recoveries?limit=10")["items"]]
+        recoveries = call(f"{URL}/halberd/v1/recoveries?limit=10")["items"]
+        asking = [it["id"] for it in recoveries if it["state"] in ("confirming", "held", "needs_operator")]
+        if not asking:
+            self.report_unfenced()
+        # What may be cancelled and released is chosen as often as all the others.
+        self.recoveries = [it["id"] for it in recoveries] + asking * len(recoveries)
+
+    def report_unfenced(self):
+        payload = {"event": "STOPPED", "host_status": "NORMAL", "cluster_status": "OFFLINE"}
+        when = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        body = {"type": "COMPUTE_HOST", "hostname": UNFENCED, "generated_time": when, "payload": payload}
+        try:
+            call(f"{URL}/v1/notifications", "POST", {"notification": body})
+        except urllib.error.HTTPError as refused:
+            # A generated request may have put it on maintenance, or deleted it.
+            print(f"{UNFENCED} was not reported again: {refused}")
 
 
 KNOWN = Known()

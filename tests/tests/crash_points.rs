@@ -2,7 +2,7 @@
 //!
 //! The list of points is made by running once and counting commits, so a new step cannot be forgotten.
 
-use halberd_sim::{Fault, WorldSpec};
+use halberd_sim::{Fault, What, WorldSpec};
 use halberd_tests::virt::checker;
 use halberd_tests::virt::hooks::{Configured, How};
 use halberd_tests::virt::sim::{Cue, Setup, Sim};
@@ -29,14 +29,21 @@ fn death() -> Vec<(u64, Cue)> {
     ]
 }
 
-/// Runs with a kill after the `n`-th commit; the findings, in words.
-fn run(setup: &Setup, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>) {
-    let engines = setup.engines;
-    let mut sim = Sim::new(setup.clone(), death());
-    sim.hooks.set("break-locks", How::Fails(1_000));
+/// nova-compute dies on a host that is well, and comes back.
+fn crash() -> Vec<(u64, Cue)> {
+    let (host, name) = ("cmp-02".to_owned(), "nova-compute".to_owned());
+    vec![
+        (20_000, Cue::Fault(Fault::ComputeCrash { host: host.clone() })),
+        (25_000, Cue::ProcessDown { host: host.clone(), name }),
+        (110_000, Cue::Fault(Fault::ComputeStart { host })),
+    ]
+}
+
+/// Runs with a kill after the `n`-th commit, and says whether there was one.
+fn run_on(sim: &mut Sim, n: Option<u64>, before_effects: bool) -> bool {
+    let engines = sim.engines.len();
     sim.kill_after_commit = n;
     sim.kill_before_effects = before_effects;
-    let guests = sim.world.guests_placed_on("cmp-02");
     let mut killed = None;
     for step in 1..=END / 500 {
         sim.run_until(step * 500);
@@ -48,6 +55,42 @@ fn run(setup: &Setup, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>
             sim.add_cue(back, Cue::StartEngine(*first));
         }
     }
+    killed.is_some()
+}
+
+/// A process' host taken out of scheduling and back with a kill; the findings, in words.
+fn run_process(setup: &Setup, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>) {
+    let mut sim = Sim::new(setup.clone(), crash());
+    let killed = run_on(&mut sim, n, before_effects);
+    let mut findings = checker::safety(&sim);
+    findings.extend(checker::liveness(&sim));
+    let host = sim.store.host_named("cmp-02").expect("a host");
+    if host.maintenance.any() || host.set_by_us.disabled {
+        findings.push(format!("{:?}, {:?} are left on the host's row", host.maintenance, host.set_by_us));
+    }
+    let puts = sim.world.history().iter().filter_map(|deed| match &deed.what {
+        What::Disabled { host, value } if host == "cmp-02" => Some(*value),
+        _ => None,
+    });
+    let puts: Vec<bool> = puts.collect();
+    if puts.first() != Some(&true) || puts.last() != Some(&false) {
+        findings.push(format!("its service was not disabled and enabled, but {puts:?}"));
+    }
+    if sim.store.recoveries.values().any(|(row, _)| row.is_open()) {
+        findings.push("its recovery is open".into());
+    }
+    if n.is_some() && !killed {
+        findings.push("the engine was not killed at all".into());
+    }
+    (sim.commits, findings)
+}
+
+/// A host's recovery with a kill; the findings, in words.
+fn run(setup: &Setup, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>) {
+    let mut sim = Sim::new(setup.clone(), death());
+    sim.hooks.set("break-locks", How::Fails(1_000));
+    let guests = sim.world.guests_placed_on("cmp-02");
+    let killed = run_on(&mut sim, n, before_effects);
     let mut findings = checker::safety(&sim);
     findings.extend(checker::liveness(&sim));
     let stopped: Vec<_> = guests
@@ -67,17 +110,19 @@ fn run(setup: &Setup, n: Option<u64>, before_effects: bool) -> (u64, Vec<String>
             findings.push(format!("guest {guest} was evacuated {accepted} times"));
         }
     }
-    if n.is_some() && killed.is_none() {
+    if n.is_some() && !killed {
         findings.push("the engine was not killed at all".into());
     }
     (sim.commits, findings)
 }
 
-fn sweep(setup: &Setup) {
+type Run = fn(&Setup, Option<u64>, bool) -> (u64, Vec<String>);
+
+fn sweep(setup: &Setup, run: Run, at_least: u64) {
     let engines = setup.engines;
     let (commits, findings) = run(setup, None, false);
     assert!(findings.is_empty(), "undisturbed: {findings:?}");
-    assert!(commits > 20, "only {commits} steps: the sweep shows little");
+    assert!(commits >= at_least, "only {commits} steps: the sweep shows little");
     let mut wrong = Vec::new();
     for point in 1..=commits {
         for before_effects in [true, false] {
@@ -94,15 +139,22 @@ fn sweep(setup: &Setup) {
 
 #[test]
 fn killed_at_every_step_and_resumed_by_itself() {
-    sweep(&setup(1));
+    sweep(&setup(1), run, 20);
 }
 
 #[test]
 fn killed_at_every_step_and_taken_over_by_another() {
-    sweep(&setup(2));
+    sweep(&setup(2), run, 20);
 }
 
 #[test]
 fn killed_at_every_step_of_a_recovery_with_hooks() {
-    sweep(&hooked(2));
+    sweep(&hooked(2), run, 20);
+}
+
+#[test]
+fn killed_at_every_step_of_a_process_way_out_and_back() {
+    sweep(&setup(1), run_process, 5);
+    sweep(&setup(2), run_process, 5);
+    sweep(&hooked(2), run_process, 10);
 }

@@ -98,6 +98,8 @@ fn random_worlds_with_hooks_keep_the_rules() {
         ("one that was abandoned", count(|hooks| hooks.abandoned)),
         ("one that was run again after a crash", count(|hooks| hooks.repeated)),
         ("one after the last guest", count(|hooks| hooks.after_guests)),
+        ("a process that was well again", count(|hooks| hooks.well_again)),
+        ("a guest given up", count(|hooks| hooks.given_up)),
     ];
     println!("{} seeds; seen in so many: {sometimes:?}", all.len());
     let bad = all.iter().filter(|(_, (shown, _))| !shown.findings.is_empty());

@@ -250,6 +250,26 @@ async fn finished_guests_and_processes_have_every_task_a_success() {
 }
 
 #[tokio::test]
+async fn a_process_that_may_return_is_finished_and_stays_so() {
+    let body = |state| Body::Process(ProcessRecovery { state });
+    let mut case = Case::of(
+        |host| report("PROCESS", host, &[("event", "STOPPED"), ("process_name", "nova-compute")]),
+        |host| Subject::Process { host, name: "nova-compute".to_owned() },
+        body(ProcessState::Confirming),
+    )
+    .await;
+    let out = [("state_changed", "returning: out of scheduling")];
+    case.commit(body(ProcessState::Returning), &out, vec![]).await;
+    let want = ["DisableComputeNodeTask SUCCESS", "ConfirmComputeNodeDisabledTask SUCCESS"];
+    assert_eq!(case.tasks().await, want);
+    let told = case.details().await;
+    let back =
+        [("process_well_again", "it lives"), ("state_changed", "finished: nova-compute is well again")];
+    case.commit(body(ProcessState::Finished), &back, vec![]).await;
+    assert_eq!(case.details().await, told, "the way back was no task of the original's");
+}
+
+#[tokio::test]
 async fn moves_are_listed_shown_and_belong_to_their_report() {
     let mut case = Case::of_host().await;
     let moves: Vec<Vmove> =

@@ -373,7 +373,20 @@ mod tests {
     fn admission_after(state: ReturnState, heard_ago: Option<Duration>) -> Option<Admission> {
         let boot = BootId(uuid::Uuid::from_u128(3));
         let host = fenced_host(boot);
-        let recovery = Recovery {
+        let recovery = return_of(&host, state);
+        let mut facts = Facts { host: Some(host), ..Facts::default() };
+        facts.evidence.beats.retired_echoed = heard_ago.map(|ago| Mono(NOW.0 - ago.as_millis() as u64));
+        facts.power =
+            Some(PowerReading { power: Power::On, identified: true, at: NOW, device: "bmc".into() });
+        facts.survey = Some(Survey { at: NOW, complete: true, ..Survey::default() });
+        let view =
+            View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
+        let step = recovery::step(view, &mut Chance::new(1));
+        step.change.and_then(|change| change.hosts.into_iter().find_map(|(_, patch)| patch.admission))
+    }
+
+    fn return_of(host: &Host, state: ReturnState) -> Recovery {
+        Recovery {
             id: RecoveryId(uuid::Uuid::from_u128(4)),
             notification: NotificationId(uuid::Uuid::from_u128(5)),
             segment: host.segment,
@@ -390,16 +403,29 @@ mod tests {
             version: 1,
             opened_at: Stamp(0),
             closed_at: None,
-        };
-        let mut facts = Facts { host: Some(host), ..Facts::default() };
-        facts.evidence.beats.retired_echoed = heard_ago.map(|ago| Mono(NOW.0 - ago.as_millis() as u64));
-        facts.power =
-            Some(PowerReading { power: Power::On, identified: true, at: NOW, device: "bmc".into() });
-        facts.survey = Some(Survey { at: NOW, complete: true, ..Survey::default() });
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_in_again_leaves_maintenance_of_ours_by_policy() {
+        let host = fenced_host(BootId(uuid::Uuid::from_u128(3)));
+        for clears in [true, false] {
+            let patch = last_patch(&host, clears);
+            assert_eq!(patch.admission, Some(Admission::In));
+            assert_eq!(patch.maintenance_recovery, clears.then_some(false));
+            assert_eq!(patch.maintenance_process, clears.then_some(false));
+        }
+    }
+
+    fn last_patch(host: &Host, clears: bool) -> HostPatch {
+        let host = Host { admission: Admission::Admitted, set_by_us: SetByUs::default(), ..host.clone() };
+        let mut recovery = return_of(&host, ReturnState::Admitted { unforced: true, enabled: true });
+        recovery.policy.clear_maintenance_on_return = clears;
+        let facts = Facts { host: Some(host), ..Facts::default() };
         let view =
             View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
-        let step = recovery::step(view, &mut Chance::new(1));
-        step.change.and_then(|change| change.hosts.into_iter().find_map(|(_, patch)| patch.admission))
+        let change = recovery::step(view, &mut Chance::new(1)).change.expect("it comes in");
+        change.hosts.first().expect("a patch").1.clone()
     }
 
     #[test]

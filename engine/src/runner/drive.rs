@@ -105,7 +105,13 @@ async fn note_report_again(shared: &Shared, owned: &Owned) {
 /// Brings the outer world's part of the facts up to date.
 async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result<()> {
     let host = runner.recovery().subject.host();
-    let row = hosts::get(&shared.db, host).await?.value;
+    let row = match hosts::get(&shared.db, host).await {
+        Err(Error::NotFound { .. }) => {
+            runner.facts.host_gone = true;
+            return Ok(());
+        }
+        read => read?.value,
+    };
     let now = clock::mono();
     let wishes = crate::wishes::for_host(shared, host);
     let mut fleet = shared.fleet();
@@ -136,7 +142,7 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     facts.fleet = fleet.brakes(now);
     facts.fleet.released = wishes.released;
     facts.confirmation = wishes.confirmation;
-    facts.cancelled = wishes.cancelled;
+    facts.cancelled = shared.wishes.cancelled(id);
     facts.readmitted = wishes.readmitted;
     if shared.wishes.take_retry(host) {
         facts.not_before = None;

@@ -91,7 +91,9 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(options.busy_timeout)
-            .statement_cache_capacity(256);
+            .statement_cache_capacity(256)
+            // A whole page of a list at once (v1's limit): with sqlx's 50 the reading thread and its caller wake each other 20 times.
+            .row_buffer_size(1_024);
         let writer = match options.max_pages {
             Some(pages) => connect.clone().pragma("max_page_count", pages.to_string()),
             None => connect.clone(),

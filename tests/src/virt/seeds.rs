@@ -45,6 +45,8 @@ fn between(chance: &mut Chance, low: u64, high: u64) -> u64 {
 const HEAL_AT: u64 = 240_000;
 /// Time after that for L4: the longest pause (a fence attempt a minute), a request's lifetime, a return, twice over.
 const END: u64 = 640_000;
+/// Time for a guest whose host stays silent: a quarter of an hour after the last engine's start, and some for its hooks.
+const SILENT_END: u64 = HEAL_AT + 1_000_000;
 
 /// The world and script of a seed.
 pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
@@ -252,6 +254,10 @@ pub struct HooksShown {
     /// Run again because its engine was gone before its end was stored.
     pub repeated: bool,
     pub after_guests: bool,
+    /// A process' host went back into scheduling.
+    pub well_again: bool,
+    /// A guest was given up because its host stayed silent.
+    pub given_up: bool,
 }
 
 /// The same world with hooks, and with guests and processes that fail. Its own dice, so that the worlds without stay as they are.
@@ -272,12 +278,6 @@ pub fn draw_hooked(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
         setup.hooks.push(Configured { spec, kinds: kinds.into_iter().map(Into::into).collect() });
     }
     setup.hooks_end = How::Chance;
-    // A guest's recovery waits for as long as its host's agent is silent and nobody may recover that host.
-    for number in 0..setup.world.hosts {
-        let host = setup.world.host_name(number);
-        cues.push((HEAL_AT, Cue::Fault(Fault::AgentStart { host: host.clone() })));
-        cues.push((HEAL_AT, Cue::Maintenance(host, false)));
-    }
     setup.policy.process_all_instances = true;
     let host =
         |chance: &mut Chance| setup.world.host_name(between(chance, 0, setup.world.hosts as u64) as usize);
@@ -286,6 +286,11 @@ pub fn draw_hooked(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
     }
     if one_in(chance, 2) {
         let (at, host) = (between(chance, 20_000, 150_000), host(chance));
+        if one_in(chance, 2) {
+            cues.push((at - 5_000, Cue::Fault(Fault::ComputeCrash { host: host.clone() })));
+            let back = at + between(chance, 1_000, 300_000);
+            cues.push((back, Cue::Fault(Fault::ComputeStart { host: host.clone() })));
+        }
         cues.push((at, Cue::ProcessDown { host, name: "nova-compute".into() }));
     }
     for _ in 0..between(chance, 0, 12) {
@@ -300,6 +305,11 @@ pub fn run_hooked(seed: u64) -> (Shown, HooksShown) {
     let (setup, cues) = draw_hooked(seed);
     let mut sim = Sim::new(setup, cues);
     sim.run_until(END);
+    // A silent host on maintenance is recovered by nobody: a guest's recovery there gives up late.
+    let waits = |row: &halberd_core::recovery::Recovery| row.is_open() && row.subject.kind() == "instance";
+    if sim.store.recoveries.values().any(|(row, _)| waits(row)) {
+        sim.run_until(SILENT_END);
+    }
     let noted = |what: &str| sim.store.audit.iter().any(|line| line.entry.what == what);
     let again = sim.store.audit.iter().filter(|line| line.entry.what == "hook_started");
     let mut seen = std::collections::BTreeSet::new();
@@ -315,6 +325,8 @@ pub fn run_hooked(seed: u64) -> (Shown, HooksShown) {
         abandoned: noted("hook_abandoned"),
         repeated,
         after_guests: sim.hooks.ran.iter().any(|ran| ran.at == Point::Post),
+        well_again: noted("process_well_again"),
+        given_up: sim.store.recoveries.values().any(|(row, _)| row.reason.contains("silent for 15 min")),
     };
     (judge(&sim), shown)
 }

@@ -231,3 +231,88 @@ fn end(draft: &mut Draft<'_>, state: InstanceState, why: &str) {
     enter(draft, state, why);
     draft.tell(EventKind::RecoveryClosed, why, json!({"outcome": outcome}));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::chance::Chance;
+    use crate::evidence::Network;
+    use crate::facts::Facts;
+    use crate::id::{HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
+    use crate::policy::Policy;
+    use crate::recovery::{self, Recovery, WORKFLOW_VERSION};
+    use crate::segment::RecoveryMethod;
+    use crate::step::{Step, View};
+    use crate::time::Stamp;
+
+    const CLAIMED: Mono = Mono(5_000_000);
+
+    /// What a recovery does that has been watched for `watched` and whose host was last heard so long before that.
+    fn step_after(state: InstanceState, watched: Duration, heard_before: Option<Duration>) -> Step {
+        let (host, instance) = (HostId(uuid::Uuid::from_u128(1)), InstanceId(uuid::Uuid::from_u128(2)));
+        let recovery = Recovery {
+            id: RecoveryId(uuid::Uuid::from_u128(3)),
+            notification: NotificationId(uuid::Uuid::from_u128(4)),
+            segment: SegmentId(uuid::Uuid::from_u128(5)),
+            subject: Subject::Guest { instance, host },
+            host_name: "cmp-01".into(),
+            method: RecoveryMethod::Auto,
+            policy: Policy::default(),
+            body: Body::Instance(InstanceRecovery { state }),
+            hooks: crate::hook::Hooks::default(),
+            reason: String::new(),
+            workflow_version: WORKFLOW_VERSION,
+            owner: None,
+            epoch: 1,
+            version: 1,
+            opened_at: Stamp(0),
+            closed_at: None,
+        };
+        let now = CLAIMED + watched;
+        let mut facts = Facts { claimed_at: CLAIMED, ..Facts::default() };
+        facts.evidence.agent = true;
+        facts.evidence.beats.last =
+            heard_before.into_iter().map(|ago| (Network::Management, now - ago)).collect();
+        let view =
+            View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now, stamp: Stamp(0) };
+        recovery::step(view, &mut Chance::new(1))
+    }
+
+    fn word(step: &Step) -> Option<StateWord> {
+        step.change.as_ref().map(|change| change.body.word())
+    }
+
+    #[test]
+    fn a_silent_host_is_waited_for_and_then_given_up() {
+        let quarter = Duration::from_secs(15 * 60);
+        let short = quarter - Duration::from_secs(1);
+        for state in [InstanceState::Confirming, InstanceState::Stopping, InstanceState::Starting] {
+            let waits = step_after(state.clone(), short, None);
+            assert_eq!(word(&waits), Some(state.word()), "only its reason changes");
+            assert!(waits.wait.reason.contains("nothing is sent"));
+            assert!(waits.queries.is_empty());
+            let over = step_after(state.clone(), quarter, None);
+            assert_eq!(word(&over), Some(StateWord::Failed));
+            let change = over.change.expect("a change");
+            assert!(change.acts.is_empty(), "nothing is sent");
+            assert!(change.reason.contains("start the agent"), "a way out: {}", change.reason);
+            assert_eq!(change.message.as_deref(), Some(SILENT), "v1 shows it");
+        }
+    }
+
+    #[test]
+    fn silence_counts_from_what_this_owner_heard_and_ends_with_a_beat() {
+        let long = Duration::from_secs(3_600);
+        let state = InstanceState::Confirming;
+        let heard = |ago: u64| step_after(state.clone(), long, Some(Duration::from_secs(ago)));
+        assert_eq!(word(&heard(899)), Some(StateWord::Confirming));
+        assert_eq!(word(&heard(900)), Some(StateWord::Failed));
+        let speaks = heard(1);
+        assert_eq!(speaks.queries, vec![Query::Guest { instance: InstanceId(uuid::Uuid::from_u128(2)) }]);
+        let claimed_late = step_after(state.clone(), Duration::from_secs(60), Some(long));
+        assert_eq!(word(&claimed_late), Some(StateWord::Confirming), "another owner's time is not ours");
+    }
+}

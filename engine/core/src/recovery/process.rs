@@ -165,7 +165,9 @@ fn disable(draft: &mut Draft<'_>, host: &crate::host::Host, state: &ProcessState
             // The answer to the call may have been lost: the dead service keeps Nova from answering for a minute.
             if row.disabled_reason.as_deref() == Some(&our_reason(draft)) && !host.set_by_us.disabled {
                 let set = SetByUs { disabled: true, ..host.set_by_us };
-                draft.hosts.push((host.id, while_in(HostPatch { set_by_us: Some(set), ..HostPatch::default() })));
+                draft
+                    .hosts
+                    .push((host.id, while_in(HostPatch { set_by_us: Some(set), ..HostPatch::default() })));
             }
             end(draft, ProcessState::Finished, OUT_OF_SCHEDULING);
         }
@@ -208,7 +210,8 @@ fn end(draft: &mut Draft<'_>, state: ProcessState, why: &str) {
     }
     draft.message = Some(why.to_owned());
     // Out of scheduling: whoever wants it so takes the host back by hand, as with the original.
-    let stays = state == ProcessState::Finished && !untouched && draft.view.policy().clear_maintenance_on_return;
+    let stays =
+        state == ProcessState::Finished && !untouched && draft.view.policy().clear_maintenance_on_return;
     if stays {
         draft.note("state_changed", format!("{}: {why}", StateWord::Returning), json!({}));
         draft.body = Body::Process(ProcessRecovery { state: ProcessState::Returning });

@@ -214,6 +214,41 @@ async fn closing_frees_the_subject_and_opens_the_way_back() {
 }
 
 #[tokio::test]
+async fn a_process_on_its_way_back_holds_neither_its_host_nor_a_report() {
+    let kit = kit().await;
+    let recovery = kit.claimed().await;
+    let mut commit = commit_of(&recovery);
+    commit.recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Verifying });
+    commit.notification = Some((NotificationStatus::Running, None));
+    let version = crate::commit::apply(&kit.db, &commit, &[], NOW).await.unwrap();
+    hosts::check_free(&kit.db, kit.host).await.expect_err("its host is being taken out of scheduling");
+
+    let mut commit = commit_of(&Recovery { version, ..commit.recovery });
+    commit.recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Returning });
+    commit.notification = Some((commit.recovery.word().notification_status(), None));
+    let version = crate::commit::apply(&kit.db, &commit, &[], NOW).await.unwrap();
+    let stored = recoveries::get(&kit.db, recovery.id).await.unwrap();
+    assert!(stored.is_open(), "an engine goes on with it");
+    let status = async |id| notifications::get(&kit.db, id).await.unwrap().status;
+    assert_eq!(status(recovery.notification).await, NotificationStatus::Finished);
+    hosts::check_free(&kit.db, kit.host).await.expect("to v1 it is over");
+    hosts::check_segment_free(&kit.db, kit.segment).await.expect("for its segment too");
+
+    let again = host_down(kit.segment, kit.host);
+    let joined = write(&kit.db, async |tx| {
+        notifications::insert(tx, &again, None, NOW).await?;
+        notifications::join(tx, again.id, recovery.id, NOW).await
+    });
+    assert!(joined.await.unwrap());
+    assert_eq!(status(again.id).await, NotificationStatus::Finished, "to v1 it has ended before it began");
+
+    write(&kit.db, async |tx| hosts::delete(tx, kit.host, NOW).await).await.expect("it may go");
+    let mut commit = commit_of(&Recovery { version, ..commit.recovery });
+    commit.recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Finished });
+    crate::commit::apply(&kit.db, &commit, &[], NOW).await.expect("and its recovery ends");
+}
+
+#[tokio::test]
 async fn five_hundred_moves_are_written_and_overwritten_in_one_commit() {
     let kit = kit().await;
     let mut recovery = kit.claimed().await;

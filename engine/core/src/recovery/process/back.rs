@@ -35,33 +35,33 @@ pub(super) const WAITS: &str = "out of scheduling until nova-compute has been al
 pub(super) fn step(draft: &mut Draft<'_>) {
     let facts = draft.view.facts;
     draft.look_after(if facts.pulse.is_alive() { LOOK_CLOSER_MS } else { LOOK_MS });
-    let Some(host) = facts.host.clone() else { return };
     // What a deed of ours did has to be known to whoever undoes it (I13).
-    if facts.awaits_deed() {
+    if facts.awaits_deed() || (facts.host.is_none() && !facts.host_gone) {
         return;
     }
-    let is_in = host.admission == Admission::In && !facts.host_gone;
+    let host = facts.host.clone().filter(|host| host.admission == Admission::In && !facts.host_gone);
     if let Some(outcome) = facts.outcomes.first().cloned() {
         draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
-        match outcome.done {
-            // Below: whoever recovers the host, or the person who deleted it, knows what he set.
-            _ if !is_in => {}
-            Done::Accepted { .. } => return taken_back(draft, &host, "nova-compute is well again"),
+        match (&outcome.done, &host) {
+            // Whoever recovers the host sets all of it again, and who deleted it knows what he did.
+            (_, None) => {}
+            (Done::Accepted { .. }, Some(host)) => {
+                return taken_back(draft, host, "nova-compute is well again");
+            }
             _ => {
                 let again = draft.view.now + Duration::from_millis(LOOK_MS);
                 draft.memory.push(Memory::NotBefore(again));
-                draft.reason = format!("Nova did not take the enabling, tried again: {}", outcome.done.word());
+                draft.reason =
+                    format!("Nova did not take the enabling, tried again: {}", outcome.done.word());
                 return;
             }
         }
     }
-    if facts.host_gone {
-        return close(draft, ProcessState::Finished, "its host was deleted");
-    }
-    if !is_in {
-        let why = "its host is being recovered: its way back ends this too";
+    let Some(host) = host else {
+        let recovered = "its host is being recovered: its way back ends this too";
+        let why = if facts.host_gone { "its host was deleted" } else { recovered };
         return close(draft, ProcessState::Finished, why);
-    }
+    };
     if let Some(who) = &facts.cancelled {
         let why = format!("cancelled by {who}: {} stays out of scheduling", host.name);
         return close(draft, ProcessState::Finished, &why);
@@ -83,7 +83,7 @@ fn look(draft: &mut Draft<'_>, host: &Host) {
     }
     let steady = facts.pulse.is_steady(STEADY, CHANGES);
     if row.enabled {
-        let why = if steady { "nova-compute is well again" } else { "its service was enabled by hand" };
+        let why = if steady { "nova-compute is well again" } else { "its service is enabled again" };
         return taken_back(draft, host, why);
     }
     // A PUT on a host that is dying blocks a Nova worker for a minute (DESIGN 10.4).
@@ -104,8 +104,7 @@ fn look(draft: &mut Draft<'_>, host: &Host) {
 /// Nothing of ours is left in Nova, nor on the host's row.
 fn taken_back(draft: &mut Draft<'_>, host: &Host, why: &str) {
     let set = SetByUs { disabled: false, ..host.set_by_us };
-    let patch =
-        HostPatch { maintenance_process: Some(false), set_by_us: Some(set), ..HostPatch::default() };
+    let patch = HostPatch { maintenance_process: Some(false), set_by_us: Some(set), ..HostPatch::default() };
     draft.hosts.push((host.id, while_in(patch)));
     close(draft, ProcessState::Finished, why);
 }
