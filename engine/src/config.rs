@@ -23,6 +23,8 @@ pub struct EngineConfig {
     pub device_check_seconds: u64,
     /// How often Nova's service list is read while all is well, in milliseconds.
     pub service_poll_ms: u64,
+    /// Beginnings of the references that fence devices may use in the place of a password, for instance `file:/etc/halberd/bmc/`; empty: none.
+    pub secret_references: Vec<String>,
 }
 
 impl Default for EngineConfig {
@@ -34,6 +36,7 @@ impl Default for EngineConfig {
             probe_ports: vec![22],
             device_check_seconds: 240,
             service_poll_ms: 5_000,
+            secret_references: Vec::new(),
         }
     }
 }

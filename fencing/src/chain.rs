@@ -21,6 +21,7 @@ use crate::pace;
 use crate::power::{Expected, Findings, Identity, PowerDevice, PowerSession, PowerState};
 use crate::redfish::Redfish;
 use crate::report::{DeviceCheck, FenceReport, Gate, Sight, Target};
+use crate::secret::{self, Referring};
 
 /// Accounts as they come from the factory.
 const FACTORY: [(&str, &str); 11] = [
@@ -37,8 +38,21 @@ const FACTORY: [(&str, &str); 11] = [
     ("apc", "apc"),
 ];
 
-/// The driver of a described device.
+/// The driver of a described device. Its secrets, where they are references, are looked up at each opening.
 pub(crate) fn connect(
+    device: &Device,
+    expected: &Expected,
+    limits: &Limits,
+) -> Result<Box<dyn PowerDevice>, FenceError> {
+    if device.has_references() {
+        let (device, expected, limits) = (device.clone(), expected.clone(), limits.clone());
+        return Ok(Box::new(Referring { device, expected, limits }));
+    }
+    driver(device, expected, limits)
+}
+
+/// The driver of a device whose secrets are at hand.
+pub(crate) fn driver(
     device: &Device,
     expected: &Expected,
     limits: &Limits,
@@ -163,7 +177,9 @@ pub async fn check(target: &Target, limits: &Limits) -> Vec<DeviceCheck> {
 
 async fn check_device(target: &Target, level: usize, device: &Device, limits: &Limits) -> DeviceCheck {
     let seen = look(target, device, limits, Instant::now(), true).await;
-    let mut warnings = described(target, device);
+    let resolved = secret::resolve(device, limits, &secret::environment).await;
+    let mut warnings = described(target, resolved.as_ref().unwrap_or(device));
+    drop(resolved);
     warnings.extend(seen.findings.warnings);
     if seen.logged_in && seen.state.is_ok() && seen.identity_matches.is_none() {
         let why = if seen.identity.is_some() {
@@ -177,7 +193,10 @@ async fn check_device(target: &Target, level: usize, device: &Device, limits: &L
     let unreached = |e: &FenceError| {
         matches!(
             e,
-            FenceError::Unreachable { .. } | FenceError::Silent { .. } | FenceError::Superseded { .. }
+            FenceError::Unreachable { .. }
+                | FenceError::Silent { .. }
+                | FenceError::Superseded { .. }
+                | FenceError::Secret { .. }
         )
     };
     let reached = seen.logged_in || seen.state.as_ref().err().is_some_and(|e| !unreached(e));
@@ -319,6 +338,9 @@ impl Look {
                 Err(error) => self.findings.faults.push(error.to_string()),
             }
         }
+        if let Ok(state @ PowerState::Other(_)) = &self.state {
+            self.findings.faults.push(format!("power reads {state}; while it does, no off can be proved"));
+        }
         self.findings.warnings.extend(session.note());
     }
 }
@@ -326,8 +348,9 @@ impl Look {
 /// Ends a session that a former owner recorded ([`crate::Attempt::token`]). One that is gone is ended.
 pub async fn revoke(target: &Target, token: &str, limits: &Limits) -> Result<(), FenceError> {
     for device in target.levels.iter().flat_map(|l| &l.devices).filter(|d| d.kind == Kind::Redfish) {
-        let redfish = Redfish::new(device, &target.expected, limits)?;
-        if redfish.owns(token) {
+        if Redfish::new(device, &target.expected, limits)?.owns(token) {
+            let device = &secret::resolve(device, limits, &secret::environment).await?;
+            let redfish = Redfish::new(device, &target.expected, limits)?;
             let lane = pace::lane(&device.bmc_key());
             let done = lane.run(1, limits.yield_after, redfish.revoke(token)).await;
             return done.unwrap_or_else(|_| Err(FenceError::Superseded { device: device.name() }));

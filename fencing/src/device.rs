@@ -12,6 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::error::clip;
+use crate::secret::{Reference, is_reference};
+
 /// What a secret looks like in every output.
 pub const MASK: &str = "********";
 
@@ -93,6 +96,7 @@ pub struct Device {
     pub address: Option<String>,
     pub port: Option<u16>,
     pub username: Option<String>,
+    /// Or a reference: `file:/path`, `env:NAME`, `vault:MOUNT/PATH#KEY`. So too `kg` and the secret ones of `options`.
     pub password: Option<SecretString>,
     /// Redfish: id or URI of the ComputerSystem behind this service.
     pub system: Option<String>,
@@ -154,7 +158,9 @@ impl FenceDevices {
                 return Err(ConfigError::EmptyLevel(l + 1));
             }
             for (d, device) in level.devices.iter().enumerate() {
-                device.validate(&format!("level {} device {}", l + 1, d + 1))?;
+                let place = format!("level {} device {}", l + 1, d + 1);
+                device.validate(&place)?;
+                device.validate_references(&place)?;
             }
         }
         Ok(())
@@ -168,17 +174,21 @@ impl FenceDevices {
     }
 }
 
+/// What was wrong and where. A value of the wrong type or a word nobody knows may be a password in the wrong place, so
+/// neither is repeated; a key is, for it is what was misspelt.
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let at = format!("line {} column {}", error.line(), error.column());
-    match text.split_once(": ") {
-        Some((kind @ ("invalid type" | "invalid value"), rest)) => {
-            let wanted = rest.rsplit_once("expected ").map_or("something else", |(_, w)| w);
+    let kinds = ["invalid type", "invalid value", "invalid length", "unknown variant"];
+    let text = match kinds.into_iter().find(|kind| text.starts_with(kind)) {
+        Some(kind) => {
+            let wanted = text.rsplit_once("expected ").map_or("something else", |(_, w)| w);
             let wanted = wanted.split(" at line").next().unwrap_or(wanted);
             format!("{kind}, expected {wanted}, at {at}")
         }
-        _ => text,
-    }
+        None => text,
+    };
+    clip(&text)
 }
 
 impl Device {
@@ -214,7 +224,7 @@ impl Device {
         put("address", self.address.clone().map(Value::from));
         put("port", self.port.map(Value::from));
         put("username", self.username.clone().map(Value::from));
-        put("password", self.password.as_ref().map(|_| MASK.into()));
+        put("password", self.password.as_ref().map(|p| shown(p.expose_secret())));
         put("system", self.system.clone().map(Value::from));
         put("serial", self.serial.clone().map(Value::from));
         put("tls", self.tls.as_ref().map(Tls::to_json));
@@ -226,11 +236,10 @@ impl Device {
                 Privilege::Administrator => "administrator".into(),
             }),
         );
-        put("kg", self.kg.as_ref().map(|_| MASK.into()));
+        put("kg", self.kg.as_ref().map(|kg| shown(kg.expose_secret())));
         put("program", self.program.clone().map(Value::from));
-        let hide = |(k, v): (&String, &String)| {
-            (k.clone(), if secret_key(k) { MASK.into() } else { v.clone().into() })
-        };
+        let hide =
+            |(k, v): (&String, &String)| (k.clone(), if secret_key(k) { shown(v) } else { v.clone().into() });
         put(
             "options",
             (!self.options.is_empty()).then(|| Value::Object(self.options.iter().map(hide).collect())),
@@ -238,6 +247,34 @@ impl Device {
         put("bmc", self.bmc.clone().map(Value::from));
         put("account_exclusive", self.account_exclusive.then_some(Value::Bool(true)));
         Value::Object(map)
+    }
+
+    /// Secrets and references to them, with their keys.
+    fn secrets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let own = [("password", self.password.as_ref()), ("kg", self.kg.as_ref())];
+        let own = own.into_iter().filter_map(|(key, secret)| Some((key, secret?.expose_secret())));
+        own.chain(
+            self.options
+                .iter()
+                .filter(|(key, _)| secret_key(key))
+                .map(|(_, value)| ("options", value.as_str())),
+        )
+    }
+
+    /// Refuses references that can lead nowhere.
+    fn validate_references(&self, place: &str) -> Result<(), ConfigError> {
+        for (key, text) in self.secrets() {
+            if let Some(Err(reason)) = Reference::parse(text) {
+                let reason = format!("{reason}; a secret that begins so has to be put into a file");
+                return Err(ConfigError::Invalid { place: place.into(), key, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// True if a secret has to be looked up before the device can be spoken to.
+    pub(crate) fn has_references(&self) -> bool {
+        self.secrets().any(|(_, text)| is_reference(text))
     }
 
     /// Bytes of the IPMI BMC key.
@@ -249,7 +286,7 @@ impl Device {
         })
     }
 
-    fn validate(&self, place: &str) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self, place: &str) -> Result<(), ConfigError> {
         let kind = self.kind.as_str();
         for (key, present, belongs) in self.keys() {
             if present && !belongs.contains(&self.kind) {
@@ -366,10 +403,12 @@ impl Device {
         if self.username.as_deref().unwrap_or_default().len() > IPMI_USERNAME {
             return Err(("username", format!("is longer than IPMI's {IPMI_USERNAME} bytes")));
         }
-        if self.password.as_ref().is_some_and(|p| p.expose_secret().len() > IPMI_PASSWORD) {
+        // What a reference leads to is checked when it is resolved.
+        let literal = |s: &SecretString| !is_reference(s.expose_secret());
+        if self.password.as_ref().is_some_and(|p| literal(p) && p.expose_secret().len() > IPMI_PASSWORD) {
             return Err(("password", format!("is longer than IPMI's {IPMI_PASSWORD} bytes")));
         }
-        match self.kg_bytes() {
+        match self.kg_bytes().filter(|_| self.kg.as_ref().is_some_and(literal)) {
             Some(Err(reason)) => Err(("kg", reason.into())),
             Some(Ok(kg)) if kg.len() > IPMI_PASSWORD => {
                 Err(("kg", format!("is longer than IPMI's {IPMI_PASSWORD} bytes")))
@@ -400,6 +439,11 @@ impl Device {
     }
 }
 
+/// A secret as every output has it: masked, or, being a mere reference, as it is.
+fn shown(text: &str) -> Value {
+    if is_reference(text) { text.into() } else { MASK.into() }
+}
+
 impl Tls {
     fn to_json(&self) -> Value {
         match (&self.ca_file, &self.fingerprint) {
@@ -411,7 +455,7 @@ impl Tls {
 }
 
 /// Keys of an agent's options whose values are secrets.
-fn secret_key(key: &str) -> bool {
+pub(crate) fn secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["passw", "passphrase", "secret", "token", "community", "kg", "_key", "hexadecimal"]
         .iter()

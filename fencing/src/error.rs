@@ -57,6 +57,9 @@ pub enum FenceError {
     /// The device's description cannot work.
     #[error("{device}: configuration: {detail}")]
     Config { device: String, detail: String },
+    /// A secret that the description refers to cannot be had. Nothing was sent to the device.
+    #[error("{device}: no secret from {reference} ({detail}); correct the reference or what it leads to")]
+    Secret { device: String, reference: String, detail: String, transient: bool },
     /// A hung request was dropped because a more urgent one wanted the same controller.
     #[error("{device}: request dropped while unanswered, since another order needs this BMC; nothing to do")]
     Superseded { device: String },
@@ -75,6 +78,7 @@ impl FenceError {
                 | Self::Tls { .. }
                 | Self::Config { .. }
                 | Self::Superseded { .. }
+                | Self::Secret { transient: false, .. }
         )
     }
 
@@ -105,4 +109,16 @@ impl FenceError {
             _ => None,
         }
     }
+}
+
+/// Characters of a device's own words that an error repeats: enough to recognise the answer, too few to fill a log.
+const REPEATED: usize = 240;
+
+/// What a device said, as it may stand in an error: bounded, on one line, without anything that moves a terminal.
+pub(crate) fn clip(text: &str) -> String {
+    let mut out: String = text.chars().take(REPEATED).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.chars().nth(REPEATED).is_some() {
+        out.push_str("...");
+    }
+    out
 }

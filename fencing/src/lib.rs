@@ -14,19 +14,22 @@
 //! - **One command in flight per controller** (`pace`), however many acts, levels and protocols want it.
 //!
 //! [`device`] is what operators write, [`chain`] is what the engine calls, `ipmi`, `redfish` and `agent` are the doors
-//! to the world behind [`power::PowerDevice`].
+//! to the world behind [`power::PowerDevice`]. `secret` looks up what a description only names.
 
 mod agent;
 pub mod chain;
 pub mod device;
 mod drive;
 pub mod error;
+#[cfg(test)]
+mod fuzz;
 mod ipmi;
 mod limits;
 mod pace;
 pub mod power;
 mod redfish;
 mod report;
+mod secret;
 
 pub use chain::{check, off, on, read, revoke};
 pub use device::{ConfigError, Device, FenceDevices, Kind, Level};

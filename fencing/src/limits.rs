@@ -1,4 +1,4 @@
-//! Every duration and count of a fence, in one value, so that tests and drills may run with others.
+//! Every duration, count and other bound of a fence, in one value, so that tests and drills may run with others.
 //!
 //! The defaults are the field's, tightened: a request is shorter than a phase, a phase shorter than a level, so that
 //! one dead controller never swallows the time of the next.
@@ -46,6 +46,9 @@ pub struct Limits {
     pub on: Duration,
     /// Between two on orders that were refused: controllers refuse On for a while after off.
     pub on_settle: Duration,
+    /// Beginnings of references (`file:/etc/halberd/bmc/`, `vault:secret/halberd/`) that may be looked up. None by default: who may write a
+    /// description must not thereby read the engine's own secrets, by sending them to a BMC of his.
+    pub references: Vec<String>,
     /// Largest body accepted. 1 MiB: a ComputerSystem document is some tens of KiB.
     pub max_body: usize,
 }
@@ -71,6 +74,7 @@ impl Default for Limits {
             probe: ms(10_000),
             on: ms(60_000),
             on_settle: ms(10_000),
+            references: Vec::new(),
             max_body: 1 << 20,
         }
     }

@@ -212,7 +212,11 @@ fn parts(
         config: config.engine.clone(),
         policy: config.policy.clone(),
         cloud,
-        power: Arc::new(Devices::new(db.clone(), sealer, Limits::default())),
+        power: Arc::new(Devices::new(
+            db.clone(),
+            sealer,
+            Limits { references: config.engine.secret_references.clone(), ..Limits::default() },
+        )),
         hooks,
         webhooks,
         nudge,

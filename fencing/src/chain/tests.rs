@@ -13,6 +13,8 @@ use crate::ipmi::tests::peer;
 use crate::redfish::tests::fake;
 use crate::report::{Attempt, OrderAnswer};
 
+mod fuzz;
+
 const UUID: &str = "8839d356-f787-4a0b-8010-d454645c55f8";
 
 /// A gate that closes after so many orders.
@@ -465,6 +467,12 @@ async fn a_check_names_what_stands_in_the_way() {
     assert!(checks[1].error.as_deref().unwrap().contains("credentials") && checks[1].reached, "{checks:?}");
     let report = off(&target(&[&[redfish(&url)]], None), &limits(), &open()).await;
     assert_eq!((&report.attempts[0].order, report.attempts[0].orders), (&OrderAnswer::NotSent, 0));
+    // One that cannot tell the power could never prove an off.
+    shared.lock().unwrap().allowable = None;
+    shared.lock().unwrap().says = Some(Value::Null);
+    let blind = check(&target(&[&[redfish(&url)]], Some("S1")), &limits()).await.remove(0);
+    assert!(blind.error.as_deref().unwrap().contains("neither On nor Off") && blind.logged_in, "{blind:?}");
+    shared.lock().unwrap().says = None;
     let mut factory = redfish(&url);
     (factory["username"], factory["password"]) = ("root".into(), "calvin".into());
     let mut nobody = target(&[&[factory]], None);

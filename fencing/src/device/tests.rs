@@ -38,6 +38,8 @@ fn no_secret_in_debug_or_errors() {
     // A password where a number belongs must not be quoted back.
     let error = one(with(redfish(), "port", "p4ssw0rd")).unwrap_err().to_string();
     assert!(!error.contains("p4ssw0rd") && error.contains("expected u16"), "{error}");
+    let error = one(with(redfish(), "type", "p4ssw0rd")).unwrap_err().to_string();
+    assert!(!error.contains("p4ssw0rd") && error.contains("expected one of `redfish`"), "{error}");
 }
 
 #[test]
@@ -112,4 +114,61 @@ proptest::proptest! {
         let _ = fingerprint(&text);
         let _ = host_of(&text);
     }
+}
+
+/// Descriptions with metacharacters, NUL, endless texts and lists: an answer in bounded words, never a panic, never a secret.
+#[test]
+fn fuzz_descriptions() {
+    use crate::fuzz::{body, disturbed, fuzz, text};
+    use rand::Rng;
+    let good = json!({"levels": [
+        {"devices": [{"type": "redfish", "address": "https://[fd00::7]:8443", "username": "u", "password": "t0ps3cret",
+            "system": "1", "serial": "S1", "tls": {"fingerprint": "ab".repeat(32)}, "account_exclusive": true}]},
+        {"devices": [{"type": "ipmi", "address": "10.0.0.1", "port": 623, "username": "u", "password": "t0ps3cret",
+            "cipher": 17, "privlvl": "operator", "kg": "t0ps3cret", "bmc": "b"},
+            {"type": "agent", "program": "fence_apc", "address": "pdu:23", "options": {"plug": "3", "passwd": "t0ps3cret"}},
+            {"type": "watchdog"}]}]});
+    FenceDevices::parse(&good.to_string()).unwrap();
+    let (limits, mut accepted) = (crate::Limits::default(), 0);
+    fuzz("device descriptions", |rng| {
+        let mut described = disturbed(rng, &good);
+        if rng.random_bool(0.3) {
+            let (level, device) = *crate::fuzz::pick(rng, &[(0, 0), (1, 0), (1, 1)]);
+            let fields =
+                ["address", "username", "password", "system", "serial", "kg", "program", "bmc", "plug"];
+            let field = *crate::fuzz::pick(rng, &fields);
+            let place = described.pointer_mut(&format!("/levels/{level}/devices/{device}"));
+            if let Some(device) = place.and_then(Value::as_object_mut) {
+                device.insert(field.to_owned(), text(rng).into());
+            }
+        }
+        let json = if rng.random_bool(0.2) { body(rng, &good) } else { described.to_string().into_bytes() };
+        let json = String::from_utf8_lossy(&json);
+        match FenceDevices::parse(&json) {
+            Ok(devices) => {
+                accepted += 1;
+                let shown = format!("{} {devices:?}", devices.masked());
+                assert!(!devices.levels.is_empty() || !json.contains("t0ps3cret") || shown.len() < 100);
+                for device in devices.levels.iter().flat_map(|l| &l.devices) {
+                    let own =
+                        [device.username.as_deref(), device.address.as_deref(), device.program.as_deref()];
+                    assert!(
+                        own.into_iter().flatten().all(|t| !t.is_empty() && !t.chars().any(char::is_control))
+                    );
+                    let _ = (device.name(), device.bmc_key(), device.kg_bytes());
+                    // What was accepted can be made into a driver, or says why not.
+                    if let Err(error) = crate::chain::connect(device, &crate::Expected::default(), &limits) {
+                        assert!(!error.to_string().contains("t0ps3cret"), "{error}");
+                    }
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.len() < 1_500, "{} bytes: {error:.300}", error.len());
+                assert!(!error.chars().any(char::is_control), "{error:?}");
+                assert!(!error.contains("t0ps3cret"), "{error}");
+            }
+        }
+    });
+    assert!(accepted > 0 || std::env::var_os("HALBERD_FUZZ_CASE").is_some());
 }

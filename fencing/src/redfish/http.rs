@@ -11,9 +11,9 @@ use reqwest::{Client, Method, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::tls;
+use super::{quirks, tls};
 use crate::device::Device;
-use crate::error::FenceError;
+use crate::error::{FenceError, clip};
 use crate::limits::Limits;
 
 /// Redirects of one GET; a service that needs more goes round in circles.
@@ -33,6 +33,7 @@ pub(super) struct Http {
     device: String,
     client: Client,
     origin: Url,
+    connect: Duration,
     request: Duration,
     max_body: usize,
 }
@@ -87,11 +88,12 @@ impl Http {
             .connect_timeout(limits.connect)
             .timeout(limits.request)
             .user_agent(concat!("halberd/", env!("CARGO_PKG_VERSION")));
-        let client = tls::apply(builder, device.tls.as_ref())
+        let client = tls::apply(builder, device.tls.as_ref(), origin.scheme() == "http")
             .map_err(config)?
             .build()
             .map_err(|e| config(format!("HTTP client: {}", chain(&e))))?;
-        Ok(Self { device: name, client, origin, request: limits.request, max_body: limits.max_body })
+        let (connect, request, max_body) = (limits.connect, limits.request, limits.max_body);
+        Ok(Self { device: name, client, origin, connect, request, max_body })
     }
 
     /// The URL of a link. One that leads to another origin is refused: it would carry our credentials there.
@@ -102,7 +104,7 @@ impl Http {
     }
 
     pub(super) fn malformed(&self, detail: impl Into<String>) -> FenceError {
-        FenceError::Malformed { device: self.device.clone(), detail: detail.into() }
+        FenceError::Malformed { device: self.device.clone(), detail: clip(&detail.into()) }
     }
 
     /// GETs a document: 200 and a JSON object, or an error by its meaning.
@@ -201,9 +203,8 @@ impl Http {
     pub(super) fn refused(&self, reply: &Reply, what: &str) -> FenceError {
         let device = self.device.clone();
         let status = reply.status.as_u16();
-        let detail = format!("{what} answered {status}{}", said(&reply.json()));
-        let not_ready =
-            reply.status == StatusCode::BAD_REQUEST && mentions(&reply.json(), &["SYS518", "SWC0700"]);
+        let detail = clip(&format!("{what} answered {status}{}", said(&reply.json())));
+        let not_ready = reply.status == StatusCode::BAD_REQUEST && quirks::says_not_ready(&reply.json());
         match status {
             401 => FenceError::Credentials { device, detail },
             403 => FenceError::Privilege { device, detail },
@@ -223,13 +224,15 @@ impl Http {
         if let Some(detail) = tls_error(error) {
             return FenceError::Tls { device, detail };
         }
-        if error.is_timeout() && !error.is_connect() {
-            return FenceError::Silent { device, what: what.to_owned(), after: self.request };
+        if error.is_timeout() {
+            // A hung BMC's kernel still takes the connection; what never comes is its part of the TLS handshake.
+            let after = if error.is_connect() { self.connect } else { self.request };
+            return FenceError::Silent { device, what: clip(what), after };
         }
         if error.is_connect() {
-            return FenceError::Unreachable { device, detail: chain(error) };
+            return FenceError::Unreachable { device, detail: clip(&chain(error)) };
         }
-        FenceError::Unreachable { device, detail: format!("{what} breaks off: {}", chain(error)) }
+        FenceError::Unreachable { device, detail: clip(&format!("{what} breaks off: {}", chain(error))) }
     }
 }
 

@@ -9,16 +9,17 @@ mod http;
 mod login;
 mod model;
 mod order;
+mod quirks;
 #[cfg(test)]
 pub(crate) mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use async_trait::async_trait;
 use reqwest::Url;
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::error::FenceError;
+use crate::error::{FenceError, clip};
 use crate::limits::Limits;
 use crate::power::{Answer, Expected, Findings, Identity, PowerDevice, PowerSession, PowerState};
 use http::{Auth, Http};
@@ -132,7 +133,8 @@ impl Session {
         let systems = self.login.as_ref().map_or("/redfish/v1/Systems", |l| &l.systems).to_owned();
         let (_, collection) = self.http.get(auth, &systems).await?;
         let members = model::members(&collection);
-        let config = |detail: String| FenceError::Config { device: self.device.name(), detail };
+        let config =
+            |detail: String| FenceError::Config { device: self.device.name(), detail: clip(&detail) };
         if let Some(wanted) = &self.device.system {
             let named = |m: &&String| m.trim_end_matches('/').rsplit('/').next() == Some(wanted);
             let member = members.iter().find(named).cloned();
@@ -144,7 +146,7 @@ impl Session {
         match members.as_slice() {
             [] => Err(FenceError::Unsupported {
                 device: self.device.name(),
-                detail: format!("{systems} is empty"),
+                detail: clip(&format!("{systems} is empty")),
             }),
             [only] => self.take(auth, only.clone()).await,
             several if self.expected.is_empty() => Err(config(format!(
@@ -232,9 +234,9 @@ impl PowerSession for Session {
         let mut findings = Findings::default();
         let (_, document) = self.fetch().await?;
         match self.offered(&document).await {
-            Ok((_, Some(allowed))) if !allowed.iter().any(|a| a == "ForceOff") => findings.faults.push(
-                format!("ForceOff is not offered, only {}; this device cannot fence", allowed.join(", ")),
-            ),
+            Ok((_, Some(allowed))) if !allowed.iter().any(|a| a == "ForceOff") => findings.faults.push(clip(
+                &format!("ForceOff is not offered, only {}; this device cannot fence", allowed.join(", ")),
+            )),
             Ok((_, Some(_))) => {}
             Ok((_, None)) => findings
                 .warnings

@@ -4,7 +4,13 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::quirks;
+use crate::error::clip;
 use crate::power::{self, Identity, PowerState};
+
+/// Longest name, serial number or model that is one. SMBIOS strings on record have some tens of characters; what is longer
+/// is rubbish, and rubbish names no machine.
+const NAME: usize = 128;
 
 /// A link: `{"@odata.id": "..."}`.
 pub(super) fn link(value: &Value) -> Option<&str> {
@@ -23,20 +29,18 @@ pub(super) fn power_state(system: &Value) -> PowerState {
         Some(Value::Null) => PowerState::Other("PowerState is null".into()),
         Some(Value::String(s)) if s == "On" => PowerState::On,
         Some(Value::String(s)) if s == "Off" => PowerState::Off,
-        Some(Value::String(s)) => PowerState::Other(s.chars().take(40).collect()),
+        Some(Value::String(s)) => PowerState::Other(clip(&s.chars().take(40).collect::<String>())),
         Some(_) => PowerState::Other("PowerState is no word".into()),
     }
 }
 
 /// Who the system says it is.
 pub(super) fn identity(system: &Value) -> Option<Identity> {
-    let text = |key: &str| system[key].as_str().map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned);
+    let plain = |s: &&str| !s.is_empty() && s.len() <= NAME && !s.chars().any(char::is_control);
+    let text = |key: &str| system[key].as_str().map(str::trim).filter(plain).map(str::to_owned);
     let manufacturer = text("Manufacturer");
-    // Dell's SKU is the service tag: what DMI and the sticker on the machine call the serial number. Its SerialNumber is
-    // the board's.
-    let dell = manufacturer.as_deref().is_some_and(|m| m.starts_with("Dell"));
-    let tag = text("SKU").filter(|_| dell).as_deref().and_then(power::serial);
-    let serial = tag.or_else(|| text("SerialNumber").as_deref().and_then(power::serial));
+    let serial = quirks::serial_properties(manufacturer.as_deref())
+        .find_map(|key| power::serial(text(key).as_deref()?));
     let uuid = text("UUID").and_then(|u| Uuid::parse_str(&u).ok()).and_then(power::uuid);
     let identity = Identity { serial, uuid, manufacturer, model: text("Model") };
     identity.names_a_machine().then_some(identity)

@@ -1,23 +1,13 @@
 //! The Reset action: where to, which type, and what its answers mean.
 
+use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::http::{Reply, mentions};
-use super::{Session, model};
-use crate::error::FenceError;
+use super::http::Reply;
+use super::{Session, model, quirks};
+use crate::error::{FenceError, clip};
 use crate::power::{Answer, PowerState};
-
-/// Words by which firmwares say that the power is already so (iDRAC PSU501 and ActionParameterValueConflict, iLO
-/// InvalidOperationForSystemState). None of them is believed: the state is read, this only decides that it is.
-const ALREADY: [&str; 6] = [
-    "already",
-    "InvalidOperationForSystemState",
-    "PSU501",
-    "ActionParameterValueConflict",
-    "current state",
-    "invalid for",
-];
 
 impl Session {
     /// The Reset action, looked up once: the document that identified the machine has it, and an order must not depend
@@ -60,7 +50,7 @@ impl Session {
             && !allowed.iter().any(|a| a == kind)
         {
             // No way round: GracefulShutdown asks a dead host, PushPowerButton is a toggle.
-            let detail = format!("{kind} is not offered, only {}", allowed.join(", "));
+            let detail = clip(&format!("{kind} is not offered, only {}", allowed.join(", ")));
             return Err(FenceError::NotOffered { device: self.device.name(), detail });
         }
         let mut reply = self.post(target.clone(), kind).await?;
@@ -81,7 +71,7 @@ impl Session {
                 Ok(Answer::Accepted)
             }
             409 => self.already(&reply, kind, wanted).await,
-            400 | 422 if mentions(&reply.json(), &ALREADY) => self.already(&reply, kind, wanted).await,
+            400 | 422 if quirks::says_already(&reply.json()) => self.already(&reply, kind, wanted).await,
             _ => Err(self.http.refused(&reply, kind)),
         }
     }
@@ -119,8 +109,10 @@ impl Session {
             return Ok(reply);
         }
         let (fresh, system) = self.fetch().await?;
-        let inner = system["@odata.etag"].as_str().filter(|e| !e.is_empty()).map(str::to_owned);
-        let Some(etag) = fresh.etag().or(inner) else { return Ok(reply) };
+        // One that is no header value cannot be sent back; it is like none.
+        let inner =
+            system["@odata.etag"].as_str().filter(|e| !e.is_empty() && HeaderValue::from_str(e).is_ok());
+        let Some(etag) = fresh.etag().or(inner.map(str::to_owned)) else { return Ok(reply) };
         let reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), Some(&etag)).await?;
         if reply.status != StatusCode::PRECONDITION_FAILED {
             return Ok(reply);

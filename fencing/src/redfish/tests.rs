@@ -10,6 +10,7 @@ use crate::power::{Answer, Expected, PowerDevice, PowerSession, PowerState};
 use crate::{FenceDevices, Limits};
 
 pub(crate) mod fake;
+pub(crate) mod fuzz;
 use fake::{RESET, SYSTEM, Shared, canned, start};
 
 fn redfish(url: &str, extra: Value, expected: &Expected) -> Redfish {
@@ -166,6 +167,28 @@ async fn preconditions_are_met_with_the_etag_as_given() {
     assert!(shared.lock().unwrap().canned.is_empty());
 }
 
+#[test]
+fn rubbish_names_no_machine() {
+    let serial = |text: &str| model::identity(&json!({"SerialNumber": text})).and_then(|i| i.serial);
+    assert_eq!(serial(&"A".repeat(128)).map(|s| s.len()), Some(128));
+    for rubbish in ["A".repeat(129), "A\n1".to_owned(), "A\u{1b}[2J".to_owned(), " ".to_owned()] {
+        assert_eq!(serial(&rubbish), None, "{rubbish:.20?}");
+    }
+}
+
+#[tokio::test]
+async fn an_etag_that_cannot_be_sent_is_none() {
+    let (url, shared) = start().await;
+    let mut session = session(&url).await;
+    can(&shared, canned("POST /redfish/v1/Systems", 428, ""));
+    can(
+        &shared,
+        canned("GET /redfish/v1/Systems/1", 200, json!({"SerialNumber": "S1", "@odata.etag": "a\nb"})),
+    );
+    let error = session.off().await.unwrap_err();
+    assert!(matches!(error, FenceError::Refused { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_task_proves_nothing_but_its_failure_is_told() {
     let (url, shared) = start().await;
@@ -282,6 +305,16 @@ async fn silence_and_refusal_are_told_apart() {
     let error =
         redfish(&url.replace("http:", "https:"), tls, &Expected::default()).open().await.err().unwrap();
     assert!(matches!(error, FenceError::Tls { .. } | FenceError::Unreachable { .. }), "{error}");
+    // A hung BMC: its kernel takes the connection, and nothing comes.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let device = json!({"type": "redfish", "address": format!("https://{}", listener.local_addr().unwrap()),
+        "username": "admin", "password": "secret"});
+    let devices = FenceDevices::parse(&json!({"levels": [{"devices": [device]}]}).to_string()).unwrap();
+    let connect = Duration::from_millis(50);
+    let limits = Limits { connect, ..Limits::default() };
+    let hung = Redfish::new(&devices.levels[0].devices[0], &Expected::default(), &limits).unwrap();
+    let error = hung.open().await.err().unwrap();
+    assert!(matches!(error, FenceError::Silent { after, .. } if after == connect), "{error}");
 }
 
 #[tokio::test]

@@ -15,16 +15,19 @@ use sha2::{Digest, Sha256};
 use crate::device::{Tls, fingerprint};
 
 /// Puts the description's trust into a client.
-pub(super) fn apply(
+pub(crate) fn apply(
     builder: reqwest::ClientBuilder,
     tls: Option<&Tls>,
+    plain: bool,
 ) -> Result<reqwest::ClientBuilder, String> {
     let provider = Arc::new(ring::default_provider());
     let Some(tls) = tls else {
         // reqwest loads the system's authorities itself, and takes the process' provider; the programs install it
         // first thing, a test or a tool may not.
         let _ = provider.as_ref().clone().install_default();
-        return Ok(builder);
+        // Reading the system's authorities takes longer than a whole fence over plain HTTP, which never asks them: a link
+        // to https is another origin.
+        return Ok(builder.tls_built_in_root_certs(!plain));
     };
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -143,7 +146,7 @@ mod tests {
     fn an_authority_that_cannot_be_read_is_named() {
         let apply = |file: &str| {
             let tls = Tls { ca_file: Some(file.to_owned()), ..Tls::default() };
-            apply(reqwest::Client::builder(), Some(&tls)).err().unwrap_or_default()
+            apply(reqwest::Client::builder(), Some(&tls), false).err().unwrap_or_default()
         };
         assert!(apply("/nonexistent/ca.pem").contains("tls.ca_file /nonexistent/ca.pem"));
         assert!(apply("/dev/null").contains("holds no certificate"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
 use crate::transaction::ATTEMPTS;
@@ -24,6 +24,23 @@ async fn host_names(kit: &Kit) -> Vec<String> {
 async fn add(db: &Db, segment: SegmentId, name: &str) -> Result<()> {
     let host = new_host(segment, name);
     write(db, async |tx| hosts::create(tx, &host, NOW).await.map(|_| ())).await
+}
+
+/// A unit that adds the host `first`, says that it is inside, and ends when told to go on. Returns once it is inside.
+async fn first_inside(kit: &Kit, inside: &Arc<Notify>, go_on: &Arc<Notify>) -> JoinHandle<Result<()>> {
+    let (db, segment, says, waits) = (kit.db.clone(), kit.segment, inside.clone(), go_on.clone());
+    let first = tokio::spawn(async move {
+        let host = new_host(segment, "first");
+        write(&db, async |tx| {
+            hosts::create(tx, &host, NOW).await?;
+            says.notify_one();
+            waits.notified().await;
+            Ok(())
+        })
+        .await
+    });
+    inside.notified().await;
+    first
 }
 
 #[tokio::test]
@@ -93,20 +110,7 @@ async fn one_who_goes_away_half_way_harms_nobody() {
     let kit = kit().await;
     let (inside, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     // The first holds the turn until two more wait.
-    let first = tokio::spawn({
-        let (db, segment, inside, go_on) = (kit.db.clone(), kit.segment, inside.clone(), go_on.clone());
-        async move {
-            let host = new_host(segment, "first");
-            write(&db, async |tx| {
-                hosts::create(tx, &host, NOW).await?;
-                inside.notify_one();
-                go_on.notified().await;
-                Ok(())
-            })
-            .await
-        }
-    });
-    inside.notified().await;
+    let first = first_inside(&kit, &inside, &go_on).await;
     let leaving = tokio::spawn({
         let (db, segment, inside) = (kit.db.clone(), kit.segment, inside.clone());
         async move {
@@ -137,20 +141,7 @@ async fn an_open_transaction_does_not_outlive_those_who_wait_for_it() {
     let kit = kit().await;
     let Db::Sqlite(sqlite) = &kit.db;
     let (inside, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let first = tokio::spawn({
-        let (db, segment, inside, go_on) = (kit.db.clone(), kit.segment, inside.clone(), go_on.clone());
-        async move {
-            let host = new_host(segment, "first");
-            write(&db, async |tx| {
-                hosts::create(tx, &host, NOW).await?;
-                inside.notify_one();
-                go_on.notified().await;
-                Ok(())
-            })
-            .await
-        }
-    });
-    inside.notified().await;
+    let first = first_inside(&kit, &inside, &go_on).await;
     {
         let mut second = pin!(add(&kit.db, kit.segment, "second"));
         poll_once(second.as_mut());
@@ -170,20 +161,7 @@ async fn nor_when_all_of_them_went_away() {
     let kit = kit().await;
     let Db::Sqlite(sqlite) = &kit.db;
     let (inside, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let first = tokio::spawn({
-        let (db, segment, inside, go_on) = (kit.db.clone(), kit.segment, inside.clone(), go_on.clone());
-        async move {
-            let host = new_host(segment, "first");
-            write(&db, async |tx| {
-                hosts::create(tx, &host, NOW).await?;
-                inside.notify_one();
-                go_on.notified().await;
-                Ok(())
-            })
-            .await
-        }
-    });
-    inside.notified().await;
+    let first = first_inside(&kit, &inside, &go_on).await;
     {
         let mut second = pin!(add(&kit.db, kit.segment, "second"));
         poll_once(second.as_mut());

@@ -29,6 +29,29 @@ pub struct State {
     pub fault: Fault,
     /// Completion codes with which the next Chassis Controls are refused.
     pub refuse: Vec<u8>,
+    /// What becomes of an answer's plain message before it is sealed.
+    pub rewrite: Option<Rewrite>,
+    /// Well-formed statements that the power is off, as they were sealed.
+    pub said_off: usize,
+}
+
+/// Changes a message.
+pub struct Rewrite(pub Change);
+
+type Change = Box<dyn FnMut(&mut Vec<u8>) + Send>;
+
+impl std::fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewrite")
+    }
+}
+
+/// A Get Chassis Status response in good order whose power bit is clear.
+fn says_off(message: &[u8]) -> bool {
+    let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |a, b| a.wrapping_add(*b)) == 0;
+    matches!(message, [0x81, 0x04, _, 0x20, _, 0x01, 0, power, _, _, .., _] if power & 1 == 0)
+        && sum(&message[..3])
+        && sum(&message[3..])
 }
 
 #[derive(Debug, Default, Clone)]
@@ -42,6 +65,8 @@ pub struct Fault {
     pub noise: bool,
     /// The answer to one request comes with the next.
     pub late: bool,
+    /// Before each answer in a session, the one that was sent so many answers ago.
+    pub replay: usize,
     pub ack_no_off: bool,
     pub silent_rakp1: bool,
     pub silent_rakp3: bool,
@@ -77,6 +102,7 @@ pub async fn start(suites: &[u8]) -> (SocketAddr, Shared) {
 async fn serve(socket: UdpSocket, shared: Shared) {
     let (mut ins, mut outs) = (0, 0);
     let mut held: Option<Vec<u8>> = None;
+    let mut sealed: Vec<Vec<u8>> = Vec::new();
     let mut buffer = [0; 2048];
     loop {
         let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
@@ -91,6 +117,12 @@ async fn serve(socket: UdpSocket, shared: Shared) {
         };
         let Some(answer) = answer else { continue };
         outs += 1;
+        if answer[5] == 0xc0 {
+            if let Some(old) = sealed.len().checked_sub(fault.replay).and_then(|at| sealed.get(at)) {
+                socket.send_to(old, from).await.unwrap();
+            }
+            sealed.push(answer.clone());
+        }
         if fault.lose_out > 0 && outs % fault.lose_out == 0 {
             continue;
         }
@@ -136,7 +168,7 @@ fn plain(kind: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn answer(state: &mut State, datagram: &[u8]) -> Option<Vec<u8>> {
+pub fn answer(state: &mut State, datagram: &[u8]) -> Option<Vec<u8>> {
     let body = &datagram[16..];
     match datagram[5] {
         0x10 => Some(open(state, body)),
@@ -238,6 +270,10 @@ fn sealed(state: &mut State, datagram: &[u8]) -> Option<Vec<u8>> {
     second.extend(reply);
     second.push(0_u8.wrapping_sub(second.iter().fold(0, |a: u8, b| a.wrapping_add(*b))));
     out.extend(second);
+    if let Some(Rewrite(rewrite)) = &mut state.rewrite {
+        rewrite(&mut out);
+    }
+    state.said_off += usize::from(says_off(&out));
     let mut n = 1;
     while (out.len() + 1) % 16 != 0 {
         out.push(n);

@@ -1,6 +1,6 @@
 //! The whole client over real datagrams, with everything that happens to them.
 
-use super::peer::{Fault, Shared, State, start};
+use super::peer::{Fault, Rewrite, Shared, State, start};
 use super::{device, limits};
 use crate::error::FenceError;
 use crate::power::{Answer, PowerDevice, PowerState};
@@ -78,6 +78,41 @@ async fn a_late_answer_never_answers_the_next_question() {
     assert_eq!(session.read().await.unwrap(), PowerState::Off);
     shared.lock().unwrap().on = true;
     assert_eq!(session.read().await.unwrap(), PowerState::On);
+}
+
+/// Request numbers have six bits: the answer of 64 requests ago has this request's number, and only its age betrays it.
+#[tokio::test]
+async fn an_answer_replayed_a_whole_round_later_is_none() {
+    let (address, shared) = start(&[17]).await;
+    let mut session = device(address, None).open().await.unwrap();
+    fault(&shared, Fault { replay: 64, ..Fault::default() });
+    shared.lock().unwrap().on = false;
+    for _ in 0..64 {
+        assert_eq!(session.read().await.unwrap(), PowerState::Off);
+    }
+    shared.lock().unwrap().on = true;
+    for read in 0..64 {
+        assert_eq!(session.read().await.unwrap(), PowerState::On, "reading {read}");
+    }
+}
+
+/// An answer to another command is none, though it is sealed, well-formed and has the right number.
+#[tokio::test]
+async fn an_answer_to_another_command_is_none() {
+    for (netfn, command) in [(1, 0x0f), (7, 0x01)] {
+        let (address, shared) = start(&[17]).await;
+        let mut session = device(address, None).open().await.unwrap();
+        shared.lock().unwrap().on = false;
+        shared.lock().unwrap().rewrite = Some(Rewrite(Box::new(move |message| {
+            let sum = |bytes: &[u8]| 0_u8.wrapping_sub(bytes.iter().fold(0, |a: u8, b| a.wrapping_add(*b)));
+            (message[1], message[5]) = (netfn << 2, command);
+            message[2] = sum(&message[..2]);
+            let last = message.len() - 1;
+            message[last] = sum(&message[3..last]);
+        })));
+        let error = session.read().await.unwrap_err();
+        assert!(matches!(error, FenceError::Silent { .. }), "{netfn} {command}: {error}");
+    }
 }
 
 #[tokio::test]
