@@ -110,3 +110,75 @@ fn start_probes(known: &mut Known, now: Mono, todos: &mut Vec<Todo>) {
         todos.push(Todo::UserLand(known.row.id, addresses));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use halberd_core::host::{FailureDomain, Host, Maintenance, SetByUs};
+    use halberd_core::id::{NotificationId, SegmentId};
+    use halberd_core::policy::Policy;
+    use halberd_core::recovery::Subject;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Without an agent, with a fence device.
+    fn row() -> Host {
+        Host {
+            id: HostId(Uuid::from_u128(1)),
+            segment: SegmentId(Uuid::from_u128(2)),
+            name: "cmp-01".into(),
+            kind: "COMPUTE".into(),
+            control_attributes: String::new(),
+            reserved: false,
+            reserved_by: None,
+            maintenance: Maintenance::default(),
+            admission: Admission::In,
+            boot_number: 0,
+            boot: None,
+            retired_boots: Vec::new(),
+            ever_agent: false,
+            domain: FailureDomain::default(),
+            serial: None,
+            machine: None,
+            proof: None,
+            set_by_us: SetByUs::default(),
+            version: 1,
+        }
+    }
+
+    fn probes_power(fleet: &mut Fleet, at: Mono) -> bool {
+        let (todos, _) = look(fleet, at);
+        todos.iter().any(|todo| matches!(todo, Todo::Power(_)))
+    }
+
+    #[test]
+    fn a_report_is_noted_for_a_known_host_alone_and_makes_it_a_suspect() {
+        let host = row().id;
+        let report = NotificationId(Uuid::from_u128(3));
+        let mut fleet = Fleet::new(Mono(0));
+        assert!(!fleet.note_report(host, report, Mono(10), false), "it was registered a moment ago");
+        let devices = BTreeSet::from([host]);
+        fleet.refresh(vec![row()], &BTreeMap::new(), &Policy::default(), &devices, Mono(20));
+        assert!(!probes_power(&mut fleet, Mono(20)));
+        assert!(fleet.note_report(host, report, Mono(30), false));
+        assert!(probes_power(&mut fleet, Mono(30)));
+    }
+
+    #[test]
+    fn a_host_whose_recovery_waits_for_a_verdict_is_probed_whatever_else_is_known() {
+        let host = row().id;
+        let mut fleet = Fleet::new(Mono(0));
+        let devices = BTreeSet::from([host]);
+        fleet.refresh(vec![row()], &BTreeMap::new(), &Policy::default(), &devices, Mono(0));
+        assert!(!probes_power(&mut fleet, Mono(1_000)), "nobody doubts it");
+        fleet.doubt(&Subject::Host { host }, true);
+        assert!(probes_power(&mut fleet, Mono(2_000)));
+        fleet.doubt(&Subject::Host { host }, false);
+        if let Some(known) = fleet.hosts.get_mut(&host) {
+            known.probing = Default::default();
+        }
+        assert!(!probes_power(&mut fleet, Mono(60_000)));
+    }
+}
