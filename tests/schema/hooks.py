@@ -1,8 +1,8 @@
 """Leads Schemathesis to what exists.
 
 A generated uuid names nothing, a generated host is unknown to Nova, and the answer would be 404 or 400 for ever. So before each call most of the
-well-formed ids and names are exchanged for existing ones, chosen by the generated value itself, so that a seed still repeats its run. One in so
-many is left as it is, and what is malformed always is.
+well-formed ids and names are exchanged for existing ones, chosen by the generated value and the number of the choice, so that a seed still
+repeats its run. One in so many is left as it is, and what is malformed always is.
 
 And nothing leaves this machine: a fence device's address is that of a simulated BMC.
 """
@@ -34,7 +34,7 @@ class Known:
     """Ids that exist now, by the names they have in paths; pairs where one stands under another."""
 
     def __init__(self):
-        self.calls, self.wishes = 0, []
+        self.calls, self.choices, self.wishes = 0, 0, []
 
     def look(self):
         self.calls += 1
@@ -79,8 +79,9 @@ KNOWN = Known()
 
 
 def choose(value, among):
-    """One of `among`, or None: then the value stays."""
-    place = zlib.crc32(str(value).encode()) % (len(among) + 1)
+    """One of `among`, or None: then the value stays. Another one at each call, as generated ids are often the same few."""
+    KNOWN.choices += 1
+    place = zlib.crc32(f"{KNOWN.choices} {value}".encode()) % (len(among) + 1)
     return among[place] if place < len(among) else None
 
 
@@ -120,7 +121,9 @@ def lead_path(path, case):
         one("id", KNOWN.wishes)
     else:
         one("segment", KNOWN.segments[first:])
-        one("notification", KNOWN.notifications)
+        # Only a host's notification has moves; others are as many by then.
+        moved = [notification for notification, _ in KNOWN.vmoves] if path.endswith("/vmoves") else []
+        one("notification", KNOWN.notifications + moved * len(KNOWN.notifications))
 
 
 def lead_body(body):
