@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Body, Recovery, Subject};
+use super::{Body, Recovery, StateWord, Subject};
 use crate::effect::{Done, Effect};
 use crate::event::EventKind;
 use crate::facts::Outcome;
@@ -84,6 +84,14 @@ pub(super) fn may_close(draft: &mut Draft<'_>, failed: bool, why: &str) -> bool 
         draft.hooks.closing = Some(Closing { failed, why: why.to_owned() });
     }
     passed(draft, Point::Post)
+}
+
+/// The same for a guest's or a process' recovery, which may end before anything was done: nobody is told of that.
+pub(super) fn may_end(draft: &mut Draft<'_>, word: StateWord, why: &str) -> bool {
+    let failed = word == StateWord::Failed;
+    let untouched = draft.body.word() == StateWord::Confirming;
+    let told = failed || word == StateWord::Finished && !untouched;
+    !told || may_close(draft, failed, why)
 }
 
 /// After the kind's own step: a closed recovery leaves no hook behind, and one that is held says what it asks.

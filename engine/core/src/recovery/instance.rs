@@ -217,14 +217,7 @@ fn enter(draft: &mut Draft<'_>, state: InstanceState, reason: &str) {
 
 fn end(draft: &mut Draft<'_>, state: InstanceState, why: &str) {
     let outcome = state.word();
-    let untouched = matches!(&draft.body, Body::Instance(body) if body.state == InstanceState::Confirming);
-    let told = match state {
-        InstanceState::Failed => true,
-        // Nothing had to be done: nobody is told of it.
-        InstanceState::Finished => !untouched,
-        _ => false,
-    };
-    if told && !hooks::may_close(draft, state == InstanceState::Failed, why) {
+    if !hooks::may_end(draft, outcome, why) {
         return;
     }
     draft.message = Some(why.to_owned());

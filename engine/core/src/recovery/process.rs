@@ -199,13 +199,7 @@ fn while_in(patch: HostPatch) -> HostPatch {
 
 fn end(draft: &mut Draft<'_>, state: ProcessState, why: &str) {
     let untouched = matches!(&draft.body, Body::Process(body) if body.state == ProcessState::Confirming);
-    let told = match state {
-        ProcessState::Failed => true,
-        // Nothing had to be done: nobody is told of it.
-        ProcessState::Finished => !untouched,
-        _ => false,
-    };
-    if told && !hooks::may_close(draft, state == ProcessState::Failed, why) {
+    if !hooks::may_end(draft, state.word(), why) {
         return;
     }
     draft.message = Some(why.to_owned());
