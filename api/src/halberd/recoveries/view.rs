@@ -235,7 +235,7 @@ pub(crate) fn operator_may(recovery: &Recovery) -> Vec<WishKind> {
         StateWord::Confirming if matches!(recovery.body, Body::Host(_)) => {
             vec![WishKind::Cancel, WishKind::ConfirmFenced]
         }
-        StateWord::Confirming | StateWord::Returning => vec![WishKind::Cancel],
+        StateWord::Returning => vec![WishKind::Cancel],
         StateWord::Fencing => vec![WishKind::ConfirmFenced],
         StateWord::Out | StateWord::Admitted => vec![WishKind::Readmit],
         StateWord::Failed => vec![WishKind::Retry],
