@@ -32,7 +32,7 @@ pub enum Standing {
 }
 
 /// Every rule with its default: first the original's, by its names, then ours.
-pub const RULES: [(&str, Least); 53] = [
+pub const RULES: [(&str, Least); 56] = [
     ("os_masakari_api:extensions:index", Least::Reader),
     ("os_masakari_api:extensions:detail", Least::Reader),
     ("os_masakari_api:extensions:discoverable", Least::Reader),
@@ -65,6 +65,9 @@ pub const RULES: [(&str, Least); 53] = [
     ("halberd:recoveries:release", Least::Manager),
     ("halberd:recoveries:cancel", Least::Admin),
     ("halberd:hosts:fence", Least::Admin),
+    ("halberd:hosts:power_on", Least::Admin),
+    ("halberd:hosts:drill", Least::Admin),
+    ("halberd:hosts:fence_history", Least::Reader),
     ("halberd:hosts:confirm_fenced", Least::Admin),
     ("halberd:hosts:readmit", Least::Manager),
     ("halberd:hosts:attributes", Least::Manager),
@@ -197,7 +200,7 @@ mod tests {
     fn names_are_unique_and_what_only_reads_is_no_deed() {
         for (at, (rule, least)) in RULES.iter().enumerate() {
             assert!(RULES[at + 1..].iter().all(|(other, _)| other != rule), "{rule} stands twice");
-            let reads = ["index", "detail", "explain", "chains", "verify", "discoverable"]
+            let reads = ["index", "detail", "explain", "chains", "verify", "fence_history", "discoverable"]
                 .iter()
                 .any(|verb| rule.ends_with(&format!(":{verb}")));
             assert_eq!(reads, matches!(least, Least::Reader | Least::Anyone), "{rule}");

@@ -15,6 +15,8 @@ pub struct EngineConfig {
     pub name: Option<String>,
     /// UDP addresses where agents' beats arrive, one for each network, in the order management, tenant, storage.
     pub heartbeat_listen: Vec<SocketAddr>,
+    /// UDP addresses where messages of `fence_kdump_send` arrive (its port is 7410); empty: none are heard.
+    pub kdump_listen: Vec<SocketAddr>,
     /// 32-byte key that seals secrets in the database; read by the API too.
     pub secrets_key_file: Option<PathBuf>,
     /// TCP ports asked for an answer of a silent host's user land (DESIGN 4); empty: none.
@@ -32,6 +34,7 @@ impl Default for EngineConfig {
         EngineConfig {
             name: None,
             heartbeat_listen: Vec::new(),
+            kdump_listen: Vec::new(),
             secrets_key_file: None,
             probe_ports: vec![22],
             device_check_seconds: 240,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
-use halberd_core::host::Host;
+use halberd_core::hook::Hooks;
+use halberd_core::host::{Asked, Host};
 use halberd_core::id::{BootId, EventId, HostId, InstanceId, NotificationId, RecoveryId};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
-use halberd_core::recovery::host::HostRecovery;
+use halberd_core::recovery::host::{HostRecovery, Purpose};
 use halberd_core::recovery::instance::{InstanceRecovery, InstanceState};
 use halberd_core::recovery::process::{ProcessRecovery, ProcessState};
 use halberd_core::recovery::{Body, Recovery, Subject, WORKFLOW_VERSION};
@@ -62,7 +63,7 @@ pub async fn take_evidence(shared: &Shared, seen: &mut Option<i64>) -> halberd_s
         let Some(known) = fleet.hosts.get_mut(&row.evidence.host) else { continue };
         let this_boot = known.sight.beats.boot == Some(BootId(report.boot));
         match report.kind {
-            ReportKind::Panic { .. } if this_boot => known.sight.beats.panic = Some(clock::mono()),
+            ReportKind::Panic { .. } if this_boot => known.sight.panicked(clock::mono()),
             ReportKind::Domains { domains } if this_boot => {
                 let running = domains.iter().filter(|domain| RUNS.contains(&domain.state));
                 known.domains =
@@ -114,7 +115,8 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
     };
     let recovery = new_recovery(shared, report.id, &segment, &host, subject);
     let text = format!("{} reported by {}", recovery.subject.kind(), report.origin);
-    open(shared, &recovery, None, &text, json!({"payload": report.payload, "origin": report.origin})).await
+    let detail = json!({"payload": report.payload, "origin": report.origin});
+    open(shared, &recovery, None, &text, detail).await.map(drop)
 }
 
 async fn settle(
@@ -145,27 +147,32 @@ pub async fn open_by_verdict(shared: &Shared, host: HostId, judgement: &Judgemen
     if !matches!(recoveries::open_for(&shared.db, &subject).await, Ok(None)) {
         return;
     }
-    let words = [("event", "STOPPED"), ("host_status", "NORMAL"), ("cluster_status", "OFFLINE")];
-    let report = Notification {
-        id: NotificationId(Uuid::new_v4()),
-        kind: NotificationType::ComputeHost,
-        host,
-        segment: segment.id,
-        generated_at: clock::stamp(),
-        payload: words
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect::<BTreeMap<_, _>>(),
-        origin: Origin::Engine,
-        status: NotificationStatus::Running,
-        message: None,
-    };
+    let report = host_down(&row, Origin::Engine);
     let recovery = new_recovery(shared, report.id, &segment, &row, subject);
     let reasons = judgement.reasons.join("; ");
     let detail =
         json!({"verdict": judgement.verdict, "reasons": judgement.reasons, "exhibits": judgement.exhibits});
     if let Err(error) = open(shared, &recovery, Some(&report), &reasons, detail).await {
         tracing::error!(host = row.name, %error, "the recovery could not be opened; it is tried again");
+    }
+}
+
+/// The report that a recovery opened here brings with it.
+fn host_down(host: &Host, origin: Origin) -> Notification {
+    let words = [("event", "STOPPED"), ("host_status", "NORMAL"), ("cluster_status", "OFFLINE")];
+    Notification {
+        id: NotificationId(Uuid::new_v4()),
+        kind: NotificationType::ComputeHost,
+        host: host.id,
+        segment: host.segment,
+        generated_at: clock::stamp(),
+        payload: words
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
+        origin,
+        status: NotificationStatus::Running,
+        message: None,
     }
 }
 
@@ -214,7 +221,7 @@ async fn open(
     report: Option<&Notification>,
     text: &str,
     detail: serde_json::Value,
-) -> halberd_store::Result<()> {
+) -> halberd_store::Result<Opened> {
     let now = clock::stamp();
     let subject = format!("{}/{}", recovery.subject.kind(), recovery.host_name);
     let entry =
@@ -229,18 +236,21 @@ async fn open(
             "detail": detail,
         }),
     };
+    // A drill is told of when it has ended: nobody's guest is in trouble, so it opens no ticket.
+    let drill = matches!(&recovery.body, Body::Host(body) if matches!(*body.purpose, Purpose::Drill { .. }));
+    let events: &[Event] = if drill { &[] } else { std::slice::from_ref(&event) };
     let opened = write(&shared.db, async |tx| {
         let opening = Opening {
             recovery,
             report,
             audit: std::slice::from_ref(&entry),
-            events: std::slice::from_ref(&event),
+            events,
             webhooks: &shared.webhooks,
         };
         recoveries::open(tx, &opening, now).await
     })
     .await?;
-    match opened {
+    match &opened {
         Opened::New(_) => {
             tracing::warn!(recovery = %recovery.id, host = recovery.host_name, kind = recovery.subject.kind(), text, "recovery opened")
         }
@@ -249,5 +259,30 @@ async fn open(
         }
     }
     shared.nudge.notify_waiters();
-    Ok(())
+    Ok(opened)
+}
+
+/// Opens a host's recovery because a person wants its power off: to bring its guests away, which is a report of his that v1 shows too,
+/// or as a drill, which concerns nobody else.
+pub(crate) async fn open_by_operator(
+    shared: &Shared,
+    host: &Host,
+    segment: &Segment,
+    purpose: Purpose,
+) -> halberd_store::Result<Opened> {
+    let (by, text) = match &purpose {
+        Purpose::Ordered { by, .. } => (by.clone(), format!("power off ordered by {by}")),
+        Purpose::Drill { by, .. } => (by.clone(), format!("drill by {by}")),
+        Purpose::Failure => (Asked { actor: String::new(), reason: String::new() }, "a failure".to_owned()),
+    };
+    let drill = matches!(purpose, Purpose::Drill { .. });
+    let report = host_down(host, Origin::Caller);
+    let mut recovery = new_recovery(shared, report.id, segment, host, Subject::Host { host: host.id });
+    recovery.body = Body::Host(HostRecovery::for_purpose(purpose));
+    if drill {
+        // No report stands behind it, and no hook is told of guests that do not move.
+        recovery.notification = NotificationId(recovery.id.0);
+        recovery.hooks = Hooks::default();
+    }
+    open(shared, &recovery, (!drill).then_some(&report), &text, json!({"by": by})).await
 }

@@ -11,6 +11,7 @@ pub mod collect;
 pub mod config;
 pub mod effects;
 pub mod intake;
+pub mod login;
 pub mod ports;
 pub mod runner;
 pub mod shared;
@@ -31,12 +32,21 @@ pub use shared::{Parts, Shared};
 /// Why an engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("[engine] heartbeat_listen: {address} cannot be bound: {source}")]
-    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("[engine] {key}: {address} cannot be bound: {source}")]
+    Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Name(#[from] runner::lease::NameTaken),
     #[error(transparent)]
     Store(#[from] halberd_store::Error),
+}
+
+async fn bind(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, StartError> {
+    let mut sockets = Vec::new();
+    for address in addresses {
+        let bound = UdpSocket::bind(address).await;
+        sockets.push(bound.map_err(|source| StartError::Bind { key, address: *address, source })?);
+    }
+    Ok(sockets)
 }
 
 /// A running engine.
@@ -55,13 +65,8 @@ impl Engine {
     /// [`StartError`] names what is in the way.
     pub async fn start(parts: Parts) -> Result<Engine, StartError> {
         let shared = Arc::new(Shared::new(parts, EngineId(Uuid::new_v4()), clock::mono()));
-        let mut sockets = Vec::new();
-        for address in &shared.config.heartbeat_listen {
-            let socket = UdpSocket::bind(address)
-                .await
-                .map_err(|source| StartError::Bind { address: *address, source })?;
-            sockets.push(socket);
-        }
+        let sockets = bind("heartbeat_listen", &shared.config.heartbeat_listen).await?;
+        let crash_sockets = bind("kdump_listen", &shared.config.kdump_listen).await?;
         let listening = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         runner::lease::register(&shared).await?;
         collect::watch::refresh(&shared).await?;
@@ -69,10 +74,14 @@ impl Engine {
         for socket in sockets {
             tasks.spawn(collect::listener::listen(shared.clone(), socket));
         }
+        for socket in crash_sockets {
+            tasks.spawn(collect::kdump::listen(shared.clone(), socket));
+        }
         tasks.spawn(runner::lease::run(shared.clone()));
         tasks.spawn(collect::watch::run(shared.clone()));
         tasks.spawn(runner::run(shared.clone()));
         tasks.spawn(check::run(shared.clone()));
+        tasks.spawn(login::run(shared.clone()));
         tracing::info!(engine = shared.name, id = %shared.engine, ?listening, "engine started");
         Ok(Engine { shared, tasks, listening })
     }

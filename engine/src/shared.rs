@@ -11,6 +11,7 @@ use halberd_store::seal::Sealer;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::check;
 use crate::collect::fleet::Fleet;
 use crate::config::EngineConfig;
 use crate::effects::hooks::Hooks;
@@ -39,6 +40,7 @@ pub struct Shared {
     pub changed: Notify,
     pub stop: CancellationToken,
     pub wishes: Kept,
+    pub checks: check::Memory,
     fleet: Mutex<Fleet>,
     hold: Mutex<Option<Hold>>,
 }
@@ -75,6 +77,7 @@ impl Shared {
             changed: Notify::new(),
             stop: CancellationToken::new(),
             wishes: Kept::default(),
+            checks: check::Memory::default(),
             fleet: Mutex::new(Fleet::new(now)),
             hold: Mutex::new(None),
         }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use halberd_fencing::{
-    Expected, FenceDevices, FenceError, Gate, Limits, Target, check, off, on, read, revoke,
+    Expected, FenceDevices, FenceError, Gate, Limits, RestorePolicy, Target, check, off, on, read, restore,
+    revoke,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,18 +37,31 @@ struct Request {
     token: Option<String>,
     /// Stands in for the engine: why no order may go out.
     gate: Option<String>,
+    /// Of `off`: a restore policy "always on" may be taken away.
+    #[serde(default)]
+    hold: bool,
+    /// Of `restore`: on which device what is put back, as the attempt of an `off` names them (`device`, `held`).
+    device: Option<String>,
+    former: Option<RestorePolicy>,
     /// Milliseconds that a level has (`off`), and that `on` has.
     level_ms: Option<u64>,
     on_ms: Option<u64>,
 }
 
 /// The engine's last word: here whoever drives has it.
-struct Script(Option<String>);
+struct Script {
+    closed: Option<String>,
+    hold: bool,
+}
 
 #[async_trait]
 impl Gate for Script {
     async fn may_send(&self, _device: &str, _token: Option<&str>) -> Result<(), String> {
-        self.0.clone().map_or(Ok(()), Err)
+        self.closed.clone().map_or(Ok(()), Err)
+    }
+
+    async fn hold(&self, _device: &str, _former: RestorePolicy) -> Result<(), String> {
+        if self.hold { Ok(()) } else { Err("not wanted".to_owned()) }
     }
 }
 
@@ -75,6 +89,9 @@ async fn by_hand(verb: &str, file: &str, who: Option<&str>) -> Result<(), Box<dy
         uuid,
         token: None,
         gate: None,
+        hold: false,
+        device: None,
+        former: None,
         level_ms: None,
         on_ms: None,
     };
@@ -123,7 +140,7 @@ async fn perform(request: Request) -> Result<Value, String> {
         on: request.on_ms.map_or(standard.on, Duration::from_millis),
         ..standard
     };
-    let gate = Script(request.gate);
+    let gate = Script { closed: request.gate, hold: request.hold };
     match request.verb.as_str() {
         "off" => serde_json::to_value(off(&target, &limits, &gate).await),
         "on" => serde_json::to_value(on(&target, &limits, &gate).await),
@@ -134,7 +151,13 @@ async fn perform(request: Request) -> Result<Value, String> {
             revoke(&target, &token, &limits).await.map_err(|e: FenceError| e.to_string())?;
             Ok(json!("revoked"))
         }
-        other => return Err(format!("no verb {other}; there are off, on, read, check and revoke")),
+        "restore" => {
+            let device = request.device.ok_or("`device` is missing: where to put the restore policy back")?;
+            let former = request.former.ok_or("`former` is missing: the restore policy to put back")?;
+            restore(&target, &device, former, &limits).await.map_err(|e: FenceError| e.to_string())?;
+            Ok(json!("restored"))
+        }
+        other => return Err(format!("no verb {other}; there are off, on, read, check, revoke and restore")),
     }
     .map_err(|e| e.to_string())
 }

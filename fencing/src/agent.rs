@@ -1,15 +1,17 @@
 //! Any program of the fence-agents family, over its stdin protocol: PDUs, blades, switches.
 //!
 //! Parameters go in as `key=value` lines on stdin, never as arguments (those are visible to everybody), and there is no
-//! shell. An exit code is believed only where it cannot mean something else: `status` answers 2 for off and fence-agents
+//! shell anywhere between a description and the agent: whatever an option holds is one line of its stdin, and options that an agent would hand to a shell of its own are refused by name. Which program may be run is not the
+//! description's to say alone (`program`). An exit code is believed only where it cannot mean something else: `status` answers 2 for off and fence-agents
 //! also exit with 2 for bad arguments, so Off needs both the code and the words `Status: OFF`.
 //!
 //! `metadata` is what an agent says of itself, and what a description is checked with; `process` runs it.
 
 mod metadata;
 mod process;
+mod program;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -20,14 +22,19 @@ use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use crate::device::{self, Device};
-use crate::error::{FenceError, clip};
+use crate::error::{FenceError, clip, one_line};
 use crate::limits::Limits;
-use crate::power::{Answer, Findings, Identity, PowerDevice, PowerSession, PowerState};
+use crate::power::{Answer, Findings, Identity, PowerDevice, PowerSession, PowerState, RestorePolicy};
 use metadata::Metadata;
 use process::{Failed, Finished};
 
 /// Metadata by program. A check reads it anew, so an agent that was replaced is known within minutes.
 static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Metadata>>>> = LazyLock::new(Mutex::default);
+
+/// Characters of a dry run's line: an agent with all its options, and no more.
+const WOULD: usize = 1_000;
+/// Characters of a sentence on the program's file: two paths of ordinary length and what to do.
+const SENTENCE: usize = 700;
 
 /// A described agent.
 #[derive(Debug, Clone)]
@@ -96,11 +103,15 @@ impl Agent {
     }
 
     async fn finish(&self, action: &str, parameters: &str, within: Duration) -> Result<Finished, FenceError> {
-        process::run(self.program(), parameters, within).await.map_err(|failed| match failed {
-            Failed::Start(e) => self.config(format!("program {:?}: {e}", self.program())),
+        let of_program = |why: String| FenceError::Config {
+            device: self.device.name(),
+            detail: one_line(&format!("program {:?} {why}", self.program()), SENTENCE),
+        };
+        let file = program::find(self.program(), process::PATH).map_err(of_program)?;
+        process::run(&file, parameters, within).await.map_err(|failed| match failed {
+            Failed::Start(e) => of_program(format!("cannot be started ({e}); run it by hand on this engine")),
             Failed::Late => {
-                let what = format!("action {action}, which was killed");
-                FenceError::Silent { device: self.device.name(), what, after: within }
+                FenceError::Killed { device: self.device.name(), action: action.to_owned(), after: within }
             }
         })
     }
@@ -148,10 +159,12 @@ impl Agent {
             3 => FenceError::Credentials { device, detail },
             4 => FenceError::Unreachable { device, detail },
             5 => FenceError::Silent { device, what: action.to_owned(), after: self.limits.level },
-            6..=8 => FenceError::Busy { device, detail, retry_after: None },
+            6..=9 => FenceError::Busy { device, detail, retry_after: None },
             10 => FenceError::Config { device, detail: format!("{detail}: the password is missing") },
             11 => FenceError::Privilege { device, detail },
-            _ => FenceError::Refused { device, detail },
+            // 1 is fence-agents' word for everything else, an uncaught exception included; others are not theirs. None says
+            // anything about the power.
+            _ => FenceError::Failed { device, detail },
         }
     }
 
@@ -213,10 +226,24 @@ impl PowerSession for Agent {
         self.order("on").await
     }
 
+    async fn set_restore_policy(&mut self, policy: RestorePolicy) -> Result<(), FenceError> {
+        let detail = format!("an agent knows no power restore policy to set to {policy}");
+        Err(FenceError::NotOffered { device: self.device.name(), detail })
+    }
+
+    fn would(&self) -> Option<String> {
+        let secret = |key: &str| matches!(key, "password" | "passwd") || device::secret_key(key);
+        let given = self.parameters().ok()?;
+        let shown = given.iter().map(|(key, value)| {
+            let value = if secret(key) { device::MASK } else { value.as_str() };
+            format!(" {key}={value}")
+        });
+        let text = format!("{} on its stdin: action=off{}", self.program(), shown.collect::<String>());
+        Some(one_line(&text, WOULD))
+    }
+
     async fn inspect(&mut self) -> Result<Findings, FenceError> {
         let mut findings = Findings::default();
-        let text = "an agent cannot name the machine; prove the mapping of its outlet by a drill";
-        findings.warnings.push(text.to_owned());
         match self.learn().await {
             Err(error) => findings.warnings.push(format!("its options cannot be checked: {error}")),
             Ok(metadata) => {

@@ -18,7 +18,7 @@ use crate::error::FenceError;
 use crate::ipmi::Ipmi;
 use crate::limits::Limits;
 use crate::pace;
-use crate::power::{Expected, Findings, Identity, PowerDevice, PowerSession, PowerState};
+use crate::power::{Expected, Findings, Identity, PowerDevice, PowerSession, PowerState, RestorePolicy};
 use crate::redfish::Redfish;
 use crate::report::{DeviceCheck, FenceReport, Gate, Sight, Target};
 use crate::secret::{self, Referring};
@@ -158,6 +158,7 @@ pub async fn read(target: &Target, limits: &Limits) -> Vec<Sight> {
             device: l.device,
             identity: l.identity,
             identity_matches: l.identity_matches,
+            stated: l.stated,
             state: l.state.map_err(|e| e.to_string()),
             at: l.at,
         }));
@@ -181,13 +182,28 @@ async fn check_device(target: &Target, level: usize, device: &Device, limits: &L
     let mut warnings = described(target, resolved.as_ref().unwrap_or(device));
     drop(resolved);
     warnings.extend(seen.findings.warnings);
+    // A device that does not tell it is not warned about: nobody could change that, and `restore_policy` shows it.
+    if seen.restore_policy == Some(RestorePolicy::AlwaysOn) {
+        warnings.push(format!(
+            "power restore policy is {}: the machine starts by itself when its supply returns; set it to {}",
+            RestorePolicy::AlwaysOn,
+            RestorePolicy::AlwaysOff
+        ));
+    }
     if seen.logged_in && seen.state.is_ok() && seen.identity_matches.is_none() {
-        let why = if seen.identity.is_some() {
-            "nothing on file to compare with"
-        } else {
-            "the device cannot name it"
-        };
-        warnings.push(format!("which machine is behind this device is not proved ({why})"));
+        let drill = format!("halberd fence test {} --really-power-off", target.host);
+        let serial = device.serial.as_deref().unwrap_or_default();
+        warnings.push(match (seen.stated, &seen.identity) {
+            (true, _) => format!(
+                "the device cannot name its machine; that it is the one with serial {serial} stands on the operator's word, so run a drill: {drill}"
+            ),
+            (false, Some(_)) => {
+                "which machine is behind this device is not proved (nothing on file to compare with)".to_owned()
+            }
+            (false, None) => format!(
+                "which machine is behind this device is not proved (the device cannot name it); run a drill, {drill}, or state the machine's `serial` in the description"
+            ),
+        });
     }
     let fault = seen.findings.faults.into_iter().next().map(|f| format!("{}: {f}", seen.device));
     let unreached = |e: &FenceError| {
@@ -195,6 +211,7 @@ async fn check_device(target: &Target, level: usize, device: &Device, limits: &L
             e,
             FenceError::Unreachable { .. }
                 | FenceError::Silent { .. }
+                | FenceError::Killed { .. }
                 | FenceError::Superseded { .. }
                 | FenceError::Secret { .. }
         )
@@ -207,6 +224,10 @@ async fn check_device(target: &Target, level: usize, device: &Device, limits: &L
         logged_in: seen.logged_in,
         identity: seen.identity,
         identity_matches: seen.identity_matches,
+        stated: seen.stated,
+        would: seen.would,
+        restore_policy: seen.restore_policy,
+        firmware: seen.findings.firmware,
         latency: seen.state.is_ok().then_some(seen.latency),
         error: seen.state.as_ref().err().map(ToString::to_string).or(fault),
         state: seen.state.ok(),
@@ -243,6 +264,9 @@ struct Look {
     device: String,
     identity: Option<Identity>,
     identity_matches: Option<bool>,
+    stated: bool,
+    would: Option<String>,
+    restore_policy: Option<RestorePolicy>,
     state: Result<PowerState, FenceError>,
     at: Duration,
     logged_in: bool,
@@ -256,6 +280,9 @@ async fn look(target: &Target, device: &Device, limits: &Limits, began: Instant,
         device: device.name(),
         identity: None,
         identity_matches: None,
+        stated: false,
+        would: None,
+        restore_policy: None,
         state: Err(FenceError::Silent { device: device.name(), what: "a probe".into(), after: limits.probe }),
         at: Duration::ZERO,
         logged_in: false,
@@ -320,21 +347,24 @@ impl Look {
                 return;
             }
         }
-        self.identity_matches = self.identity.as_ref().and_then(|seen| drive::matches(target, device, seen));
+        (self.identity_matches, self.stated) = drive::standing(target, device, self.identity.as_ref());
         if self.identity_matches == Some(false) {
-            self.state = Err(FenceError::WrongMachine {
-                device: device.name(),
-                expected: drive::expected(target, device).to_string(),
-                found: self.identity.clone().unwrap_or_default().to_string(),
-            });
+            self.state = Err(drive::wrong_machine(target, device, self.identity.as_ref()));
             return;
         }
         self.at = began.elapsed();
         self.state = session.read().await;
         self.latency = started.elapsed();
+        (self.would, self.restore_policy) = (session.would(), session.restore_policy());
         if inspect && self.state.is_ok() {
             match session.inspect().await {
-                Ok(findings) => self.findings = findings,
+                Ok(findings) => {
+                    self.findings = findings;
+                    let made_by = self.findings.manufacturer.take();
+                    if let Some(identity) = &mut self.identity {
+                        identity.manufacturer = identity.manufacturer.take().or(made_by);
+                    }
+                }
                 Err(error) => self.findings.faults.push(error.to_string()),
             }
         }
@@ -343,6 +373,53 @@ impl Look {
         }
         self.findings.warnings.extend(session.note());
     }
+}
+
+/// Puts back the restore policy that an act changed ([`crate::Attempt::held`]), on the device with this name
+/// ([`crate::Attempt::device`]). The machine's identity is compared in the same session first. What reads neither "always off" nor
+/// `former` was set by somebody else since, and is left to him.
+pub async fn restore(
+    target: &Target,
+    device: &str,
+    former: RestorePolicy,
+    limits: &Limits,
+) -> Result<(), FenceError> {
+    let devices = target.levels.iter().flat_map(|l| &l.devices);
+    let Some(found) = devices.into_iter().find(|d| d.name() == device) else {
+        let detail = format!(
+            "no device {device} of this host any more; set the power restore policy to {former} on the machine itself"
+        );
+        return Err(FenceError::Config { device: target.host.clone(), detail });
+    };
+    let silent =
+        || FenceError::Silent { device: device.to_owned(), what: "a change".into(), after: limits.probe };
+    timeout(limits.probe, put_back(target, found, former, limits)).await.unwrap_or_else(|_| Err(silent()))
+}
+
+async fn put_back(
+    target: &Target,
+    device: &Device,
+    former: RestorePolicy,
+    limits: &Limits,
+) -> Result<(), FenceError> {
+    let lane = pace::lane(&device.bmc_key());
+    let superseded = |_| FenceError::Superseded { device: device.name() };
+    let power = connect(device, &drive::expected(target, device), limits)?;
+    let mut session = lane.run(0, limits.yield_after, power.open()).await.map_err(superseded)??;
+    let work = async {
+        let identity = session.identify().await?;
+        if drive::standing(target, device, identity.as_ref()).0 == Some(false) {
+            return Err(drive::wrong_machine(target, device, identity.as_ref()));
+        }
+        session.read().await?;
+        match session.restore_policy() {
+            Some(now) if now == former || now != RestorePolicy::AlwaysOff => Ok(()),
+            _ => session.set_restore_policy(former).await,
+        }
+    };
+    let done = lane.run(0, limits.yield_after, work).await.map_err(superseded).and_then(|done| done);
+    let _ = lane.run(0, limits.yield_after, session.close()).await;
+    done
 }
 
 /// Ends a session that a former owner recorded ([`crate::Attempt::token`]). One that is gone is ended.

@@ -5,6 +5,9 @@
 //! cannot work is refused with the place and the way out. Passwords are [`SecretString`]s and leave this module only
 //! towards the device.
 
+mod address;
+mod kinds;
+
 use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -14,14 +17,15 @@ use thiserror::Error;
 
 use crate::error::clip;
 use crate::secret::{Reference, is_reference};
+use address::host_of;
+pub(crate) use address::host_port;
+pub(crate) use kinds::is_agent;
 
 /// What a secret looks like in every output.
 pub const MASK: &str = "********";
 
-/// Longest password of an IPMI 2.0 user, in bytes.
-const IPMI_PASSWORD: usize = 20;
-/// Longest name of an IPMI user, in bytes.
-const IPMI_USERNAME: usize = 16;
+/// Longest text of any key, in characters: a URL or a path, generously.
+const TEXT: usize = 1_024;
 /// Pacemaker's topology has nine levels, so do we.
 const LEVELS: usize = 9;
 
@@ -75,16 +79,36 @@ pub enum Privilege {
 
 /// Whom to trust behind `https://`; exactly one of the three. Without it: the system's authorities.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Map<String, Value>")]
 pub struct Tls {
     /// PEM file of the authority that signed the BMC's certificate.
     pub ca_file: Option<String>,
     /// SHA-256 of the BMC's certificate in hex, colons allowed.
     pub fingerprint: Option<String>,
     /// Any certificate. A visible choice, warned about.
-    #[serde(default)]
     pub insecure: bool,
 }
+
+/// Keys beside `type`, and the kinds that they belong to; in the order of [`Device::present`].
+const KEYS: [(&str, &[Kind]); 14] = {
+    use Kind::{Agent, Ipmi, Redfish};
+    [
+        ("address", &[Redfish, Ipmi, Agent]),
+        ("port", &[Redfish, Ipmi, Agent]),
+        ("username", &[Redfish, Ipmi, Agent]),
+        ("password", &[Redfish, Ipmi, Agent]),
+        ("system", &[Redfish]),
+        ("serial", &[Redfish, Ipmi, Agent]),
+        ("tls", &[Redfish]),
+        ("cipher", &[Ipmi]),
+        ("privlvl", &[Ipmi]),
+        ("kg", &[Ipmi]),
+        ("program", &[Agent]),
+        ("options", &[Agent]),
+        ("bmc", &[Redfish, Ipmi, Agent]),
+        ("account_exclusive", &[Redfish]),
+    ]
+};
 
 /// One fence device. Which keys a kind knows is checked by [`FenceDevices::validate`].
 #[derive(Debug, Clone, Deserialize)]
@@ -108,15 +132,16 @@ pub struct Device {
     pub privlvl: Option<Privilege>,
     /// IPMI BMC key, as text or as hex after `0x`.
     pub kg: Option<SecretString>,
-    /// Agent: the program, `fence_...` or an absolute path.
+    /// Agent: the program, by its name `fence_...` or by an absolute path that ends so ([`is_agent`]).
     pub program: Option<String>,
-    /// Agent: further `key=value` lines of its stdin (`plug`, `ssl`, ...).
-    #[serde(default)]
+    /// Agent: further `key=value` lines of its stdin (`plug`, `ssl`, ...). No shell ever sees one, whatever it holds: a line break,
+    /// which would begin another line, is refused, and so are options that an agent would hand to a shell itself (`password_script`, `ssh_options`).
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub options: BTreeMap<String, String>,
     /// Pacing key: devices with the same one share a controller. Silent: the address' host.
     pub bmc: Option<String>,
     /// Redfish: nobody else uses this account, so its other sessions may be deleted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub account_exclusive: bool,
 }
 
@@ -145,6 +170,7 @@ impl FenceDevices {
         let devices: Self =
             serde_json::from_str(json).map_err(|e| ConfigError::Syntax(without_values(&e)))?;
         devices.validate()?;
+        foreign(json)?;
         Ok(devices)
     }
 
@@ -171,6 +197,51 @@ impl FenceDevices {
     pub fn masked(&self) -> Value {
         let level = |l: &Level| json!({"devices": l.devices.iter().map(Device::masked).collect::<Vec<_>>()});
         json!({"levels": self.levels.iter().map(level).collect::<Vec<_>>()})
+    }
+}
+
+/// A key that is present and does not belong to its device's kind is a mistake whatever its value, also where that is the same as none
+/// (`null`, `false`, `{}`): whoever wrote it meant something.
+fn foreign(json: &str) -> Result<(), ConfigError> {
+    let whole: Value = serde_json::from_str(json).unwrap_or_default();
+    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    for (l, level) in list(&whole, "levels").iter().enumerate() {
+        for (d, device) in list(level, "devices").iter().enumerate() {
+            let Ok(kind) = Kind::deserialize(&device["type"]) else { continue };
+            let given = |key: &str| device.get(key).is_some();
+            if let Some((key, _)) = KEYS.iter().find(|(key, kinds)| given(key) && !kinds.contains(&kind)) {
+                let place = format!("level {} device {}", l + 1, d + 1);
+                return Err(ConfigError::Foreign { place, kind: kind.as_str(), key });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn null_is_absent<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl TryFrom<Map<String, Value>> for Tls {
+    type Error = &'static str;
+
+    fn try_from(mut keys: Map<String, Value>) -> Result<Self, Self::Error> {
+        let (file, fingerprint, insecure) =
+            (keys.remove("ca_file"), keys.remove("fingerprint"), keys.remove("insecure"));
+        if !keys.is_empty() {
+            return Err("`tls` holds a key other than ca_file, fingerprint, insecure");
+        }
+        let nothing = Self::default();
+        match (file, fingerprint, insecure) {
+            (Some(Value::String(file)), None, None) => Ok(Self { ca_file: Some(file), ..nothing }),
+            (None, Some(Value::String(text)), None) => Ok(Self { fingerprint: Some(text), ..nothing }),
+            (None, None, Some(Value::Bool(true))) => Ok(Self { insecure: true, ..nothing }),
+            _ => Err("`tls` needs exactly one of ca_file, fingerprint, insecure = true"),
+        }
     }
 }
 
@@ -281,15 +352,16 @@ impl Device {
     pub(crate) fn kg_bytes(&self) -> Option<Result<Vec<u8>, &'static str>> {
         let kg = self.kg.as_ref()?.expose_secret();
         Some(match kg.strip_prefix("0x") {
-            Some(hex) => unhex(hex).ok_or("is not hex after 0x"),
+            Some(hex) => unhex(hex)
+                .ok_or("is not hex after 0x; give an even number of the digits 0-9 and a-f, or the key as text without 0x"),
             None => Ok(kg.as_bytes().to_vec()),
         })
     }
 
     pub(crate) fn validate(&self, place: &str) -> Result<(), ConfigError> {
         let kind = self.kind.as_str();
-        for (key, present, belongs) in self.keys() {
-            if present && !belongs.contains(&self.kind) {
+        for ((key, kinds), present) in KEYS.iter().zip(self.present()) {
+            if present && !kinds.contains(&self.kind) {
                 return Err(ConfigError::Foreign { place: place.into(), kind, key });
             }
         }
@@ -316,6 +388,22 @@ impl Device {
             if text.chars().any(char::is_control) {
                 return Err(invalid(key, "holds a control character; remove it".into()));
             }
+            if text.chars().count() > TEXT {
+                let reason = format!(
+                    "is longer than {TEXT} characters; give what the device itself shows, without anything beside it"
+                );
+                return Err(invalid(key, reason));
+            }
+        }
+        if self.port == Some(0) {
+            return Err(invalid("port", "is 0; give 1 to 65535 or leave it out".into()));
+        }
+        // Given back as it was shown: the device would then be asked with the mask for a password.
+        if let Some((key, _)) = self.secrets().find(|(_, text)| *text == MASK) {
+            return Err(invalid(
+                key,
+                "is the mask shown instead of the secret; give the secret itself".into(),
+            ));
         }
         match self.kind {
             Kind::Redfish => self.validate_redfish().map_err(|(key, reason)| invalid(key, reason)),
@@ -325,23 +413,23 @@ impl Device {
         }
     }
 
-    fn keys(&self) -> [(&'static str, bool, &'static [Kind]); 14] {
-        use Kind::{Agent, Ipmi, Redfish};
+    /// Whether each of [`KEYS`] says something.
+    fn present(&self) -> [bool; KEYS.len()] {
         [
-            ("address", self.address.is_some(), &[Redfish, Ipmi, Agent]),
-            ("port", self.port.is_some(), &[Redfish, Ipmi, Agent]),
-            ("username", self.username.is_some(), &[Redfish, Ipmi, Agent]),
-            ("password", self.password.is_some(), &[Redfish, Ipmi, Agent]),
-            ("system", self.system.is_some(), &[Redfish]),
-            ("serial", self.serial.is_some(), &[Redfish, Ipmi, Agent]),
-            ("tls", self.tls.is_some(), &[Redfish]),
-            ("cipher", self.cipher.is_some(), &[Ipmi]),
-            ("privlvl", self.privlvl.is_some(), &[Ipmi]),
-            ("kg", self.kg.is_some(), &[Ipmi]),
-            ("program", self.program.is_some(), &[Agent]),
-            ("options", !self.options.is_empty(), &[Agent]),
-            ("bmc", self.bmc.is_some(), &[Redfish, Ipmi, Agent]),
-            ("account_exclusive", self.account_exclusive, &[Redfish]),
+            self.address.is_some(),
+            self.port.is_some(),
+            self.username.is_some(),
+            self.password.is_some(),
+            self.system.is_some(),
+            self.serial.is_some(),
+            self.tls.is_some(),
+            self.cipher.is_some(),
+            self.privlvl.is_some(),
+            self.kg.is_some(),
+            self.program.is_some(),
+            !self.options.is_empty(),
+            self.bmc.is_some(),
+            self.account_exclusive,
         ]
     }
 
@@ -355,87 +443,9 @@ impl Device {
             ("kg", self.kg.as_ref().map(ExposeSecret::expose_secret)),
             ("program", self.program.as_deref()),
             ("bmc", self.bmc.as_deref()),
+            ("tls", self.tls.as_ref().and_then(|tls| tls.ca_file.as_deref())),
         ];
         all.into_iter().filter_map(|(key, text)| text.map(|t| (key, t))).collect()
-    }
-
-    fn validate_redfish(&self) -> Result<(), (&'static str, String)> {
-        let address = self.address.as_deref().unwrap_or_default();
-        let url = reqwest::Url::parse(address)
-            .map_err(|e| ("address", format!("{e}; give a URL such as https://bmc.example")))?;
-        if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
-            return Err(("address", "is not an https:// or http:// URL".into()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(("address", "holds credentials; put them into username and password".into()));
-        }
-        if !matches!(url.path().trim_end_matches('/'), "" | "/redfish" | "/redfish/v1") {
-            return Err((
-                "address",
-                "has a path; give the service's root and name the machine in `system`".into(),
-            ));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(("address", "has a query or fragment; give scheme, host and port only".into()));
-        }
-        let Some(tls) = &self.tls else { return Ok(()) };
-        let chosen = usize::from(tls.ca_file.is_some())
-            + usize::from(tls.fingerprint.is_some())
-            + usize::from(tls.insecure);
-        if chosen != 1 {
-            return Err(("tls", "needs exactly one of ca_file, fingerprint, insecure = true".into()));
-        }
-        if tls.fingerprint.as_deref().is_some_and(|f| fingerprint(f).is_none()) {
-            return Err(("tls", "fingerprint is not a SHA-256 in hex (64 digits, colons allowed)".into()));
-        }
-        Ok(())
-    }
-
-    fn validate_ipmi(&self) -> Result<(), (&'static str, String)> {
-        let address = self.address.as_deref().unwrap_or_default();
-        host_port(address, self.port, 623).map_err(|reason| ("address", reason))?;
-        if !matches!(self.cipher, None | Some(3 | 17)) {
-            return Err((
-                "cipher",
-                "only suites 3 and 17 protect what they carry; leave it out to try both".into(),
-            ));
-        }
-        if self.username.as_deref().unwrap_or_default().len() > IPMI_USERNAME {
-            return Err(("username", format!("is longer than IPMI's {IPMI_USERNAME} bytes")));
-        }
-        // What a reference leads to is checked when it is resolved.
-        let literal = |s: &SecretString| !is_reference(s.expose_secret());
-        if self.password.as_ref().is_some_and(|p| literal(p) && p.expose_secret().len() > IPMI_PASSWORD) {
-            return Err(("password", format!("is longer than IPMI's {IPMI_PASSWORD} bytes")));
-        }
-        match self.kg_bytes().filter(|_| self.kg.as_ref().is_some_and(literal)) {
-            Some(Err(reason)) => Err(("kg", reason.into())),
-            Some(Ok(kg)) if kg.len() > IPMI_PASSWORD => {
-                Err(("kg", format!("is longer than IPMI's {IPMI_PASSWORD} bytes")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn validate_agent(&self) -> Result<(), (&'static str, String)> {
-        let program = self.program.as_deref().unwrap_or_default();
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        let named = program.starts_with("fence_") && program.chars().all(plain);
-        if !program.starts_with('/') && !named {
-            return Err((
-                "program",
-                "is neither a name fence_... nor an absolute path; there is no shell".into(),
-            ));
-        }
-        for (key, value) in &self.options {
-            if key.is_empty() || !key.chars().all(plain) || value.chars().any(char::is_control) {
-                return Err(("options", format!("{key:?} is not a key = value line of fence-agents' stdin")));
-            }
-            if key == "action" {
-                return Err(("options", "`action` is ours to give; remove it".into()));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -454,10 +464,10 @@ impl Tls {
     }
 }
 
-/// Keys of an agent's options whose values are secrets.
+/// Keys of an agent's options whose values are secrets. Agents take a dash for an underscore.
 pub(crate) fn secret_key(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["passw", "passphrase", "secret", "token", "community", "kg", "_key", "hexadecimal"]
+    let key = key.to_ascii_lowercase().replace('-', "_");
+    ["passw", "passphrase", "secret", "token", "community", "kg", "_key", "apikey", "hexadecimal"]
         .iter()
         .any(|s| key.contains(s))
 }
@@ -474,44 +484,6 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
     let digits = digits.filter(|d| d.len() % 2 == 0)?;
     Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
-}
-
-/// Host and port of `host[:port]`, `[v6]:port` or a bare IPv6 address; `port` beside it is used where it has none.
-pub(crate) fn host_port(address: &str, port: Option<u16>, default: u16) -> Result<(String, u16), String> {
-    let (host, own) = if let Some(rest) = address.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or("has no closing ]")?;
-        (host, rest.strip_prefix(':').or_else(|| rest.is_empty().then_some("")).ok_or("has text after ]")?)
-    } else if address.matches(':').count() > 1 {
-        (address, "")
-    } else {
-        address.split_once(':').unwrap_or((address, ""))
-    };
-    let own = if own.is_empty() {
-        None
-    } else {
-        Some(own.parse::<u16>().map_err(|_| "has a port that is no number")?)
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
-    if host.is_empty() || !host.chars().all(plain) {
-        return Err("is not host[:port]".into());
-    }
-    if let (Some(own), Some(port)) = (own, port)
-        && own != port
-    {
-        return Err("names another port than `port`; keep one of them".into());
-    }
-    let port = own.or(port).unwrap_or(default);
-    if port == 0 { Err("has port 0".into()) } else { Ok((host.to_owned(), port)) }
-}
-
-/// The host in a URL or `host[:port]`.
-fn host_of(address: &str) -> &str {
-    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    if let Some(rest) = rest.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
-    }
-    if rest.matches(':').count() > 1 { rest } else { rest.split(':').next().unwrap_or(rest) }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::device::Device;
 use crate::error::FenceError;
 use crate::limits::Limits;
 use crate::pace::{self, Lane, Superseded};
-use crate::power::{Expected, Identity, PowerSession, PowerState};
+use crate::power::{self, Expected, Identity, PowerSession, PowerState};
 use crate::report::{Attempt, Gate, OrderAnswer, Reading, Target};
 use orders::Orders;
 
@@ -116,10 +116,13 @@ impl<'a> Act<'a> {
                 token: None,
                 identity: None,
                 identity_matches: None,
+                stated: false,
                 order: OrderAnswer::NotSent,
                 orders: 0,
                 readings: Vec::new(),
+                held: None,
                 error: None,
+                notes: Vec::new(),
                 took: Duration::ZERO,
             },
         ));
@@ -133,12 +136,17 @@ impl<'a> Act<'a> {
         attempt.took = began.elapsed();
     }
 
+    /// Waits for the end of the act.
+    async fn ended(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.stop.subscribe().wait_for(|s| *s).await;
+    }
+
     /// Waits until then; true if the act was stopped meanwhile.
     async fn pause(&self, until: Instant) -> bool {
-        let mut stop = self.stop.subscribe();
         tokio::select! {
             () = tokio::time::sleep_until(until) => self.stopped(),
-            _ = stop.wait_for(|s| *s) => true,
+            () = self.ended() => true,
         }
     }
 }
@@ -150,6 +158,42 @@ pub(crate) fn matches(target: &Target, device: &Device, seen: &Identity) -> Opti
     match (target.expected.compare(seen), own.compare(seen)) {
         (Some(false), _) | (_, Some(false)) => Some(false),
         (on_file, own) => on_file.or(own),
+    }
+}
+
+/// How a device stands to the machine on file: whether it matches ([`matches`]), and whether that it is this one stands on the
+/// operator's word alone. A device that cannot name its machine is believed to switch the one whose serial number its
+/// description states (DESIGN 7). A statement that contradicts the serial number on file is a contradiction whatever the device
+/// says: one of the two is wrong, and nobody here knows which.
+pub(crate) fn standing(target: &Target, device: &Device, seen: Option<&Identity>) -> (Option<bool>, bool) {
+    if misstated(target, device) {
+        return (Some(false), false);
+    }
+    if let Some(seen) = seen.filter(|seen| seen.names_a_machine()) {
+        return (matches(target, device, seen), false);
+    }
+    (None, device.serial.as_deref().and_then(power::serial).is_some())
+}
+
+/// Whether a device's description states another serial number than is on file for its host.
+fn misstated(target: &Target, device: &Device) -> bool {
+    let stated = Identity { serial: device.serial.clone(), ..Identity::default() };
+    target.expected.compare(&stated) == Some(false)
+}
+
+/// The error of a device whose [`standing`] is a contradiction.
+pub(crate) fn wrong_machine(target: &Target, device: &Device, seen: Option<&Identity>) -> FenceError {
+    let (name, stated) = (device.name(), device.serial.clone().unwrap_or_default());
+    match seen.filter(|seen| seen.names_a_machine() && !misstated(target, device)) {
+        Some(seen) => {
+            let expected = expected(target, device).to_string();
+            FenceError::WrongMachine { device: name, expected, found: seen.to_string() }
+        }
+        None => FenceError::WrongMachine {
+            device: name,
+            expected: target.expected.to_string(),
+            found: format!("serial {stated} stated in its description"),
+        },
     }
 }
 
@@ -256,7 +300,8 @@ impl Driver<'_> {
         if error.is_final() {
             return Some(Session::End(End::Failed));
         }
-        let lost = matches!(error, FenceError::Silent { .. } | FenceError::Unreachable { .. });
+        use FenceError::{Killed, Silent, Unreachable};
+        let lost = matches!(error, Silent { .. } | Killed { .. } | Unreachable { .. });
         lost.then_some(Session::Reopen(self.act.limits.backoff))
     }
 
@@ -287,15 +332,16 @@ impl Driver<'_> {
                 }
             }
         };
-        let matching = identity.as_ref().and_then(|seen| matches(self.act.target, self.device, seen));
-        self.act.edit(index, |a| (a.identity, a.identity_matches) = (identity.clone(), matching));
+        let (matching, stated) = standing(self.act.target, self.device, identity.as_ref());
+        self.act.edit(index, |a| {
+            (a.identity, a.identity_matches, a.stated) = (identity.clone(), matching, stated);
+        });
         if matching == Some(false) {
-            let found = identity.unwrap_or_default().to_string();
-            let expected = expected(self.act.target, self.device).to_string();
-            let error = FenceError::WrongMachine { device: self.name.clone(), expected, found };
+            let error = wrong_machine(self.act.target, self.device, identity.as_ref());
             return Session::End(self.fail(index, &error));
         }
-        if let Err(reason) = self.act.gate.accepts(&self.name, identity.as_ref(), matching).await {
+        // The operator's word stands in for a drill on record.
+        if !stated && let Err(reason) = self.act.gate.accepts(&self.name, identity.as_ref(), matching).await {
             self.act.edit(index, |a| a.error = Some(format!("no order to this device: {reason}")));
             return Session::End(End::Failed);
         }

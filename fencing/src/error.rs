@@ -16,6 +16,12 @@ pub enum FenceError {
     /// Nothing came back in time: hung, cut off, or without supply together with its host.
     #[error("{device}: no answer to {what} within {after:?}; check that the BMC has power and is not hung")]
     Silent { device: String, what: String, after: Duration },
+    /// A fence agent did not end in time. What it had begun may have been carried out.
+    #[error(
+        "{device}: no answer to {action} within {:.1} s, so the program was killed; run it by hand to see what it waits for, and give it shorter times (power_timeout, shell_timeout in `options`)",
+        after.as_secs_f64()
+    )]
+    Killed { device: String, action: String, after: Duration },
     /// The account was not accepted.
     #[error("{device}: credentials refused ({detail}); check username, password and kg of this device")]
     Credentials { device: String, detail: String },
@@ -48,6 +54,9 @@ pub enum FenceError {
     /// An answer that makes no sense.
     #[error("{device}: malformed answer ({detail}); check that the address is a BMC's, and its firmware")]
     Malformed { device: String, detail: String },
+    /// The device's part failed without saying why: the command may or may not have been carried out.
+    #[error("{device}: failed without a reason ({detail}); the power is read, look at the device's own log")]
+    Failed { device: String, detail: String },
     /// A clear no that fits no other kind.
     #[error("{device}: refused ({detail}); look at the BMC's own log")]
     Refused { device: String, detail: String },
@@ -94,9 +103,11 @@ impl FenceError {
         matches!(
             self,
             Self::Silent { .. }
+                | Self::Killed { .. }
                 | Self::Unreachable { .. }
                 | Self::Malformed { .. }
                 | Self::Busy { .. }
+                | Self::Failed { .. }
                 | Self::Superseded { .. }
         )
     }
@@ -116,8 +127,13 @@ const REPEATED: usize = 240;
 
 /// What a device said, as it may stand in an error: bounded, on one line, without anything that moves a terminal.
 pub(crate) fn clip(text: &str) -> String {
-    let mut out: String = text.chars().take(REPEATED).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().nth(REPEATED).is_some() {
+    one_line(text, REPEATED)
+}
+
+/// The same with another bound, in characters.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let mut out: String = text.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.chars().nth(most).is_some() {
         out.push_str("...");
     }
     out

@@ -10,7 +10,9 @@
 //! - **The right machine first.** Identity is compared in the very session that carries the order; a controller of
 //!   another machine gets no order.
 //! - **Off and hold.** The only orders are off and on. Off is idempotent and may be repeated; on is never repeated
-//!   blindly; reset and cycle do not exist, because their completion cannot be seen.
+//!   blindly; reset and cycle do not exist, because their completion cannot be seen. One setting is changed beside
+//!   them, if the engine wants it: a machine that would start by itself when its supply returns is told not to while it
+//!   is fenced.
 //! - **One command in flight per controller** (`pace`), however many acts, levels and protocols want it.
 //!
 //! [`device`] is what operators write, [`chain`] is what the engine calls, `ipmi`, `redfish` and `agent` are the doors
@@ -31,9 +33,9 @@ mod redfish;
 mod report;
 mod secret;
 
-pub use chain::{check, off, on, read, revoke};
+pub use chain::{check, off, on, read, restore, revoke};
 pub use device::{ConfigError, Device, FenceDevices, Kind, Level};
 pub use error::FenceError;
 pub use limits::Limits;
-pub use power::{Expected, Identity, PowerState};
+pub use power::{Expected, Identity, PowerState, RestorePolicy};
 pub use report::{Attempt, DeviceCheck, FenceReport, Gate, OrderAnswer, Reading, Sight, Target};

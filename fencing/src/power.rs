@@ -27,6 +27,27 @@ impl fmt::Display for PowerState {
     }
 }
 
+/// What a machine does when its supply returns. One that starts by itself would undo a fence after a power cut, so
+/// [`RestorePolicy::AlwaysOn`] is taken away while a host is fenced (SAFETY 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestorePolicy {
+    AlwaysOff,
+    /// As it was before the supply went.
+    LastState,
+    AlwaysOn,
+}
+
+impl fmt::Display for RestorePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlwaysOff => "always off",
+            Self::LastState => "last state",
+            Self::AlwaysOn => "always on",
+        })
+    }
+}
+
 /// Who the device says its machine is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -176,6 +197,10 @@ pub struct Findings {
     pub faults: Vec<String>,
     /// It can, but somebody should look.
     pub warnings: Vec<String>,
+    /// Firmware of the device itself, as it names it.
+    pub firmware: Option<String>,
+    /// Who made it, where its identity does not say.
+    pub manufacturer: Option<String>,
 }
 
 /// One described device. Opening it costs a login.
@@ -200,6 +225,18 @@ pub trait PowerSession: Send {
     async fn off(&mut self) -> Result<Answer, FenceError>;
     /// Orders on. Sent once: the caller decides about a second time.
     async fn on(&mut self) -> Result<Answer, FenceError>;
+    /// What the machine does when supply returns, as the last document or status happened to say. Costs no command.
+    fn restore_policy(&self) -> Option<RestorePolicy> {
+        None
+    }
+    /// Sets that.
+    async fn set_restore_policy(&mut self, _policy: RestorePolicy) -> Result<(), FenceError>;
+    /// What an off would send, in one line without any secret, as the device was seen in this session; `None` if nothing.
+    fn would(&self) -> Option<String>;
+    /// True, once, if the device itself says that the last accepted order came to nothing.
+    fn came_to_nothing(&mut self) -> bool {
+        false
+    }
     /// Whether this session could fence (privilege, method offered) and what else deserves a warning. Changes nothing.
     async fn inspect(&mut self) -> Result<Findings, FenceError>;
     /// Ends what earlier owners of the account left open, where the description says that it is ours alone. Best effort;

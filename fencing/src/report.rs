@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Level;
-use crate::power::{Expected, Identity, PowerState};
+use crate::power::{Expected, Identity, PowerState, RestorePolicy};
 
 /// A host with its fence devices.
 #[derive(Debug, Clone)]
@@ -68,12 +68,23 @@ pub struct Attempt {
     pub identity: Option<Identity>,
     /// `None`: nothing on file, or the device cannot say.
     pub identity_matches: Option<bool>,
+    /// The device cannot name the machine; that it switches this one stands on the operator's word (`serial` of its
+    /// description), which does not contradict what is on file.
+    #[serde(default)]
+    pub stated: bool,
     pub order: OrderAnswer,
     /// Orders sent in this session.
     pub orders: u32,
     pub readings: Vec<Reading>,
+    /// The restore policy as it was before this act had it changed to "always off": set when the change was sent, whether
+    /// or not its answer came. Whoever lets the host back in puts it back ([`crate::restore`]).
+    #[serde(default)]
+    pub held: Option<RestorePolicy>,
     /// The last thing that went wrong.
     pub error: Option<String>,
+    /// What else deserves telling; nothing here stood in the way of the act.
+    #[serde(default)]
+    pub notes: Vec<String>,
     pub took: Duration,
 }
 
@@ -90,6 +101,9 @@ pub struct Sight {
     pub device: String,
     pub identity: Option<Identity>,
     pub identity_matches: Option<bool>,
+    /// As [`Attempt::stated`].
+    #[serde(default)]
+    pub stated: bool,
     /// The state, or why there is none.
     pub state: Result<PowerState, String>,
     /// When the state was asked for, since the call began.
@@ -107,9 +121,22 @@ pub struct DeviceCheck {
     pub logged_in: bool,
     pub identity: Option<Identity>,
     pub identity_matches: Option<bool>,
+    /// As [`Attempt::stated`]; warned about.
+    #[serde(default)]
+    pub stated: bool,
     pub state: Option<PowerState>,
     /// From the first packet to the power reading; `None` if it did not come so far.
     pub latency: Option<Duration>,
+    /// The dry run: what an off would send through this device as it was just seen, in one line without any secret. `None` if
+    /// nothing would go out.
+    #[serde(default)]
+    pub would: Option<String>,
+    /// What the machine does when its supply returns, where the device says so.
+    #[serde(default)]
+    pub restore_policy: Option<RestorePolicy>,
+    /// Firmware of the device itself, where it says so.
+    #[serde(default)]
+    pub firmware: Option<String>,
     /// It cannot fence as it is, and why.
     pub error: Option<String>,
     /// It can, but somebody should look.
@@ -143,5 +170,13 @@ pub trait Gate: Send + Sync {
         _matches: Option<bool>,
     ) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Called at most once per session of an off act, between the first and the second Off reading, if the machine would
+    /// start by itself when its supply returns: may that be changed to "always off" while the host is fenced? `former` is what to put
+    /// back later ([`crate::restore`]). `Err` leaves it as it is; so does an answer that takes longer than the pause between
+    /// the readings, so a record made here may be of a change that was never sent: [`Attempt::held`] says.
+    async fn hold(&self, _device: &str, _former: RestorePolicy) -> Result<(), String> {
+        Err("not wanted".to_owned())
     }
 }

@@ -113,7 +113,7 @@ impl Reference {
     }
 }
 
-/// A file that holds one secret, closed to others.
+/// A file that holds one secret, closed to all but its owner: a group has members that nobody thinks of.
 async fn read(path: &str) -> Result<Zeroizing<String>, Failed> {
     let unread = |e: std::io::Error| lasting(e.to_string());
     // Without this a FIFO would hold us until somebody writes.
@@ -121,9 +121,9 @@ async fn read(path: &str) -> Result<Zeroizing<String>, Failed> {
     if !metadata.is_file() || metadata.len() > LONGEST {
         return Err(lasting(format!("it is no regular file of at most {LONGEST} bytes")));
     }
-    if metadata.mode() & 0o007 != 0 {
+    if metadata.mode() & 0o077 != 0 {
         return Err(lasting(format!(
-            "it is open to everybody (mode {:04o}); chmod 600",
+            "it is open to others (mode {:04o}); give it to the engine's user and chmod 600",
             metadata.mode() & 0o7777
         )));
     }

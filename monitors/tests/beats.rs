@@ -49,6 +49,7 @@ impl Engine {
             network: beat.network,
             nonce: *Uuid::new_v4().as_bytes().first_chunk().unwrap(),
             fetch_orders: false,
+            renews: true,
             state: HostState::In,
             peers: vec![],
         };

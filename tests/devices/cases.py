@@ -1,47 +1,16 @@
-"""The table: which simulator, what is wrong with it, what is asked of ours.
+"""The table: which simulator, what is wrong with it, what is asked of ours. What must come of a case stands in outcomes.golden, not here.
 
-A case says what is wrong before (`faults`, `bmc`, `host`), what an operator entered (`device`, `who`, `levels`), and what changes while the
-act runs (`meanwhile`: after the first power command that reached a BMC). `random` marks cases in which chance decides how often something
-is sent. What must come of a case stands in outcomes.golden, not here.
+Here are the simulators of others and their faults; `cases_input.py` has what operators enter wrongly and agents, `cases_ours.py` what only our
+own simulated BMCs can do, `cases_nonsense.py` services that answer nonsense.
 """
 
-from dataclasses import dataclass, field
+import cases_input
+import cases_nonsense
+import cases_ours
+from case import Case
 
 IPMI = ("ipmisim", "pyghmi", "pyghmi-stock")
 ALL = (*IPMI, "redfish", "sushy")
-
-
-@dataclass
-class Case:
-    kind: str
-    fault: str
-    verb: str = "off"
-    # Fault of the simulator to its argument, of the (first) BMC.
-    faults: dict = field(default_factory=dict)
-    # What the operator entered otherwise than right.
-    device: dict = field(default_factory=dict)
-    # Whom the host's file names: its own machine, another one, nobody.
-    who: str = "own"
-    # "hang", "stop": the (first) BMC; "power-loss": the host and all its BMCs; "off": the host is off already.
-    before: str = ""
-    # After the first power command and so many further requests: "heal" (clear faults), "kill" (the fencer, and a new one acts).
-    meanwhile: str = ""
-    later: int = 0
-    # Further levels, by kind of BMC.
-    then: tuple = ()
-    # Through the lossy proxy.
-    proxied: bool = False
-    random: bool = False
-    # Everything it says is false: nobody can tell from its answers alone.
-    liar: bool = False
-    # Redfish sessions somebody holds beforehand.
-    held: int = 0
-    gate: str = ""
-    # Other times than the package's own.
-    level_ms: int = 0
-    on_ms: int = 0
-    # revoke: "open", "gone", "elsewhere".
-    token: str = ""
 
 
 def cases():
@@ -62,6 +31,9 @@ def cases():
     levels(add)
     checks(add)
     sessions(add)
+    cases_input.add_all(add)
+    cases_ours.add_all(add)
+    cases_nonsense.add_all(add)
     return table
 
 
@@ -111,7 +83,8 @@ def disobedient(add):
     add(switched, "reads off whatever is", faults={"lie-off": ""})
     add(switched, "reads on whatever is", faults={"lie-on": ""})
     add("pyghmi redfish", "accepts, stays on, reads off", faults={"ack-no-off": "", "lie-off": ""}, liar=True)
-    add("ipmisim pyghmi redfish", "comes on again by itself", faults={"auto-on": "0.3"})
+    # Before the second reading, and well after the first.
+    add("ipmisim pyghmi redfish", "comes on again by itself", faults={"auto-on": "0.7"})
     add("ipmisim pyghmi redfish", "refuses off", faults={"fail-set": ""})
     add("pyghmi", "refuses off, not in this state", faults={"fail-set": "0xd5"})
     add("ipmisim pyghmi redfish", "answers off after 3 s", faults={"hold-set": "3"})

@@ -12,11 +12,17 @@ import cases
 import figures
 import outcomes
 import peers
+from fencer import NOWHERE
+from fronts import Certificates
+from liars import Liars
+from ours import Cloud, Ours
 from simulators import Machines
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDEN = HERE / "outcomes.golden"
-HOSTS = int(os.environ.get("DEVICES_HOSTS", "6"))
+HOSTS = int(os.environ.get("DEVICES_HOSTS", "8"))
+# Hosts of our simulated cloud. Half of them have a BMC of each protocol, and the first of each half has no lane of its own.
+SIMULATED = 14
 PORTS = int(os.environ.get("DEVICES_PORT_BASE", "27100"))
 
 
@@ -58,23 +64,30 @@ def main():
     parts = [w for w in sys.argv[1:] if w in ("outcomes", "peers", "figures")] or ["outcomes", "peers", "figures"]
     words = [w for w in sys.argv[1:] if w not in ("outcomes", "peers", "figures")]
     work, logs = pathlib.Path(os.environ["DEVICES_WORK"]), pathlib.Path(os.environ["DEVICES_LOGS"])
-    good, sets = True, []
+    NOWHERE.mkdir()
+    good, sets, simulators = True, [], []
     try:
         if "outcomes" in parts or "figures" in parts:
             began = time.monotonic()
             kinds = ("ipmisim", "pyghmi", "pyghmi-stock", "redfish")
-            sets.append(Machines(work / "a", PORTS, kinds, HOSTS, "--proxy", "--decoy"))
+            simulators.append(Machines(work / "a", PORTS, kinds, HOSTS, "--proxy", "--decoy"))
+            simulators[0].certificates = Certificates(work / "tls")
             # Its own host: the unmodified emulator keeps an idea of the power that no other BMC of the host changes.
-            sets.append(Machines(work / "b", PORTS + 1000, ("sushy",), 1))
+            simulators.append(Machines(work / "b", PORTS + 1000, ("sushy",), 1))
             print(f"simulators up in {time.monotonic() - began:.0f} s")
         if "outcomes" in parts:
+            # No power sync by itself within any run: cases ask for it.
+            cloud = Cloud(SIMULATED, "--ironic-sync-ms=86400000")
+            sets += [Ours(cloud, protocol) for protocol in ("ipmi", "redfish")]
+            sets.append(Liars(HOSTS))
+            sets += simulators
             good &= outcome_part(sets, words, logs)
         if "peers" in parts:
             good &= peers.part(work)
         if "figures" in parts:
-            good &= figures.part(sets)
+            good &= figures.part(simulators)
     finally:
-        for machines in sets:
+        for machines in {id(one): one for one in (*sets, *simulators)}.values():
             machines.stop()
     print("devices: " + ("all good" if good else "FAILED"))
     sys.exit(0 if good else 1)

@@ -2,9 +2,13 @@
 
 import json
 import os
+import pathlib
+import re
 import subprocess
 
 FENCE = os.environ["FENCE"]
+# Empty, and to stay so: what a shell would make of metacharacters appears here.
+NOWHERE = pathlib.Path(os.environ["DEVICES_WORK"]) / "nowhere"
 
 # What an error says, after the device's name, up to its details: the kinds of FenceError, and the sentences of an act.
 KINDS = {
@@ -22,14 +26,19 @@ KINDS = {
     "TLS failed": "tls",
     "configuration:": "configuration",
     "request dropped": "dropped for another",
-    "and obeyed none": "obeyed none",
     "not confirmed in time": "not in time",
     "no order:": "gate closed",
+    # Before what follows from it.
     "reset's task ended": "task failed",
+    "and obeyed none": "obeyed none",
     "cannot fence": "cannot fence",
     "may not switch power": "privilege",
+    "lacks ConfigureComponents": "privilege",
     "neither On nor Off": "state unclear",
     "has the session": "no such session",
+    "no secret from": "no secret",
+    "failed without a reason": "failed",
+    "is not settable": "not settable",
 }
 WARNINGS = {
     "cipher suite 3": "suite 3",
@@ -38,11 +47,40 @@ WARNINGS = {
     "no serial or UUID": "nothing on file",
     "does not list its reset types": "types not listed",
     "any certificate": "any certificate",
-    "restore policy is unknown": "restore policy unknown",
     "restore policy is always": "always on",
+    "password in clear": "in clear",
     "privilege stays": "privilege",
     "privilege request": "privilege",
+    "anonymous logins": "anonymous login",
+    "user without a name": "nameless user",
+    "cipher suite 0": "lists suite 0",
+    "updating its firmware": "updating",
+    "certificate ends": "certificate ends soon",
+    "certificate ended": "certificate ended",
+    "stands on the operator's word": "machine stated",
+    "options cannot be checked": "options unchecked",
+    "does not know the option": "unknown option",
 }
+# A description that was refused: the key, where one is named.
+ENTERED = re.compile(r"level \d+ device \d+: `(\w+)`|fence devices are not valid: (.*)")
+
+
+def refused_as_entered(error):
+    """What of the description was refused before anything was sent; `None` if nothing was."""
+    found = ENTERED.match(error)
+    if not found:
+        return None
+    way_out = re.search(r"[;,] \w+", error[found.end() if found[1] else 0 :])
+    return (found[1] or "not a description") + ("" if way_out else ", no way out told")
+
+
+def texts(value):
+    """All texts of a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts(inner)
 
 
 def kind_of(error, kinds=None):
@@ -59,7 +97,7 @@ class Fencer:
         pipe = subprocess.PIPE
         # It dies with the thread that started it, however that ends: an order of a forgotten process would hit the next run's machines.
         command = ["setpriv", "--pdeathsig", "KILL", FENCE, "json"]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=NOWHERE)
 
     def ask(self, **request):
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -125,4 +163,6 @@ def why_not(report):
     for attempt in report["attempts"]:
         if attempt["error"]:
             last[attempt["level"]] = kind_of(attempt["error"])
+        elif "no answer yet" in str(attempt["order"]):
+            last[attempt["level"]] = "no answer to the order"
     return " / ".join(last[level] for level in sorted(last)) or "nothing said"

@@ -1,20 +1,26 @@
 """Off and verified, in milliseconds, beside the field's own programs in the same run; and a hundred hosts at once.
 
-Asserted is a ratio only: ours is no slower than the fastest of them plus its second reading, which is a second after the first and which
-they do not make. Times themselves are printed.
+Asserted are ratios and orders only: ours is no slower than the fastest of them plus its second reading (a second after the first; they make
+none), and a hundred acts at once take a small part of what they take one after another. Times themselves are printed.
 """
 
 import statistics
 import time
 
 from fencer import Fencer, is_off
-from peers import Cloud, agent, run
+from ours import Cloud
+from peers import agent, run
 from simulators import until
 
 RUNS = 3
 SECOND_READING_MS = 1000
-# Ours, less its second reading, may take so many times what the fastest takes: a loaded machine and tens of milliseconds.
-SLACK = 4
+# Tolerance: ours, less its second reading, may take so many times what the fastest takes, each by its best run. Measured were 0.5 to 0.8; the
+# rest is for a machine that is busy with other things during all runs of ours and none of theirs.
+SLACK = 2
+# What a hundred hosts at once shall take on an idle machine. Printed, not asserted: no test knows what else runs.
+PROMISE_S = 15
+# So many times faster than one after another a hundred at once are at least.
+AT_ONCE = 5
 
 
 def ours(machines, bmc):
@@ -53,7 +59,7 @@ def theirs(machines, bmc):
 
 
 def measure(machines, bmc, off):
-    """Median in milliseconds; `None` if it failed or the host was not off."""
+    """Best and median in milliseconds; `None` if it failed or the host was not off."""
     host, times = machines.bmcs[bmc]["host"], []
     for _ in range(RUNS):
         machines.restore(host, [bmc])
@@ -62,11 +68,11 @@ def measure(machines, bmc, off):
         times.append((time.monotonic() - began) * 1000)
         if not satisfied or machines.truth(host) != "off":
             return None
-    return statistics.median(times)
+    return min(times), statistics.median(times)
 
 
 def part(sets):
-    print(f"\noff and verified, median of {RUNS}, ms:")
+    print(f"\noff and verified, best and median of {RUNS}, ms:")
     good = True
     for machines in sets:
         for kind in machines.kinds:
@@ -74,17 +80,23 @@ def part(sets):
             mine = measure(machines, bmc, ours(machines, bmc))
             others = {name: measure(machines, bmc, off) for name, off in theirs(machines, bmc).items()}
             cells = {"halberd": mine, **others}
-            print(f"  {kind:13}" + "".join(f"{name} {'failed' if ms is None else round(ms)}".ljust(24) for name, ms in cells.items()))
-            good &= verdict(kind, mine, [ms for ms in others.values() if ms is not None])
+            print(f"  {kind:13}" + "".join(f"{name} {shown(times)}".ljust(26) for name, times in cells.items()))
+            good &= verdict(kind, mine, [times[0] for times in others.values() if times])
     return good & hundred()
+
+
+def shown(times):
+    return " / ".join(str(round(ms)) for ms in times) if times else "failed"
 
 
 def verdict(kind, mine, others):
     if mine is None or not others:
         print(f"  {kind}: {'ours did not switch off' if mine is None else 'nobody else did'}")
         return False
+    ratio = (mine[0] - SECOND_READING_MS) / min(others)
+    print(f"  {'':13}without its second reading {ratio:.2f} times the fastest")
     # The unmodified emulator obeys after 1 to 11 s, by chance: nothing to compare.
-    slow = kind != "sushy" and mine - SECOND_READING_MS > SLACK * min(others)
+    slow = kind != "sushy" and ratio > SLACK
     if slow:
         print(f"  {kind}: ours is slower than {SLACK} times the fastest plus the second reading")
     return not slow
@@ -102,5 +114,16 @@ def hundred(hosts=100):
         proved = sum("answer" in a and is_off(a["answer"], [{"devices": [0]}]) == 1 for a in answers)
         really = sum(power == "off" for power in cloud.power().values())
         slowest = max(answer["seconds"] for answer in answers)
-    print(f"  {hosts} hosts at once: {proved} proved off, {really} really, in {wall:.1f} s; the slowest act {slowest:.1f} s")
+        # One more, alone: switched on again by its button.
+        host = cloud.hosts[0]
+        cloud("power", host["name"], "on")
+        until("it runs", lambda: cloud.seen(host["name"])["state"] == "running")
+        fencer.ask(id="alone", verb="off", host=host["name"], devices={"levels": [{"devices": [host["bmc"]]}]}, uuid=host["uuid"])
+        alone = fencer.answer()["seconds"]
+    kept = "within" if wall <= PROMISE_S else "NOT within"
+    print(f"  {hosts} hosts at once: {proved} proved off, {really} really, in {wall:.1f} s, {kept} the {PROMISE_S} s of an idle machine")
+    print(f"  the slowest act took {slowest:.1f} s, one alone {alone:.1f} s")
+    if wall * AT_ONCE > alone * hosts:
+        print(f"  {hosts} at once take more than a {AT_ONCE}th of {hosts} one after another")
+        return False
     return proved == really == hosts

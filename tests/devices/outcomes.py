@@ -1,16 +1,26 @@
 """Plays each case and writes down what came of it: one line, no times in it."""
 
+import json
 import queue
+import re
 import sys
 import threading
 import traceback
 import uuid
 
-from fencer import WARNINGS, Fencer, is_off, is_on, kind_of, order_of, why_not
+from fencer import NOWHERE, WARNINGS, Fencer, is_off, is_on, kind_of, order_of, refused_as_entered, texts, why_not
+from fronts import Front
 from simulators import until
 
 HEAD = ("BMC", "what is wrong", "verb", "outcome", "order", "commands", "truth")
 OTHER = str(uuid.UUID(int=0x5EED_0000_4000_8000_0000_0000_0000_0001))
+# Verbs of the table that are looks at another one's answer.
+ASKED = {"dry run": "check"}
+WIDEST = 56
+# Longest text that may come of a device's own words, an operator's included.
+LONGEST = 1_500
+# Differs from host to host.
+PORT = re.compile(r"(?<=port=)\d+")
 
 
 class Play:
@@ -20,7 +30,7 @@ class Play:
         self.machines, self.host, self.case = machines, host, case
         self.first = f"{host}-{case.kind}"
         self.bmcs = [self.first, *(f"{host}-{kind}" for kind in case.then)]
-        self.sessions, self.levels = [], []
+        self.sessions, self.levels, self.front = [], [], None
 
     def play(self):
         machines, case = self.machines, self.case
@@ -29,14 +39,21 @@ class Play:
             self.prepare()
             mark = machines.mark()
             answer = self.act(mark)
+            if "auto-on" in case.faults:
+                until("the last off is undone", lambda: machines.truth(self.host) == "on", 30)
             truth = machines.truth(self.host)
-            row = [case.kind, case.fault, case.verb, *self.read(answer), self.count(mark), truth]
-            return row, self.broken(answer, truth), answer
+            broken = self.broken(answer, truth)
+            row = [case.kind, case.fault, case.verb, *self.read(answer), self.count(mark)]
+            if case.after:
+                truth = self.aftermath()
+            return [*row, truth], broken, answer
         finally:
             self.leave()
 
     def prepare(self):
         machines, case = self.machines, self.case
+        if case.front:
+            self.front = Front(machines.certificates, case.front, machines.bmcs[self.first]["url"])
         self.levels = [{"devices": [self.device(bmc)]} for bmc in self.bmcs]
         self.sessions = [machines.log_in(self.first) for _ in range(case.held)]
         if case.token == "gone":
@@ -50,6 +67,8 @@ class Play:
                 until("sushy reads off", lambda: machines.answers(self.first) == "off")
         elif case.before == "power-loss":
             machines.ctl("power-loss", self.host)
+        elif case.before in ("enrolled", "maintenance"):
+            machines.enroll(self.host, case.before == "maintenance")
         elif case.before:
             machines.ctl(case.before, self.first)
 
@@ -61,15 +80,39 @@ class Play:
             changes["system"] = self.machines.decoy_system(bmc)
         if self.case.proxied:
             changes["address"] = self.machines.proxied(bmc)
+        if self.front:
+            changes = {"address": f"https://127.0.0.1:{self.front.port}", **changes, "tls": self.trust(changes)}
+        if self.case.agent and bmc == self.first:
+            return self.machines.agent(bmc, self.case.agent, **changes)
         return self.machines.device(bmc, **changes)
+
+    def trust(self, changes):
+        certificates = self.machines.certificates
+        if changes.get("tls") == "authority":
+            return {"ca_file": str(certificates.authority)}
+        return {"fingerprint": certificates.fingerprint(self.case.front)}
+
+    def machine(self):
+        """Who the host's file says that its machine is."""
+        who = self.case.who
+        if who == "serial":
+            return {"serial": self.machines.serial_of(self.first)}
+        if who == "wrong serial":
+            return {"serial": "WRONG"}
+        if who == "nobody":
+            return {}
+        return {"uuid": OTHER if who == "other" else self.machines.uuid_of(self.first)}
 
     def request(self):
         case = self.case
-        request = {"id": 1, "verb": case.verb, "host": self.host, "devices": {"levels": self.levels}}
-        if case.who != "nobody":
-            request["uuid"] = OTHER if case.who == "other" else self.machines.uuid_of(self.first)
+        verb = ASKED.get(case.verb, case.verb)
+        request = {"id": 1, "verb": verb, "host": self.host, "devices": {"levels": self.levels}, **self.machine()}
         if case.gate:
             request["gate"] = case.gate
+        if case.hold:
+            request["hold"] = True
+        if case.former:
+            request |= {"former": case.former, "device": self.name()}
         for key in ("level_ms", "on_ms"):
             if getattr(case, key):
                 request[key] = getattr(case, key)
@@ -79,6 +122,11 @@ class Play:
             request["token"] = self.machines.bmcs[self.first]["url"] + self.sessions[0][0]
         return request
 
+    def name(self):
+        """Of the first device, as the package names it in its reports."""
+        device = self.levels[0]["devices"][0]
+        return f"{device['type']} {device['address']}"
+
     def act(self, mark):
         machines, case, request = self.machines, self.case, self.request()
         with Fencer() as fencer:
@@ -86,8 +134,11 @@ class Play:
             if not case.meanwhile:
                 return fencer.answer()
             until("a power command", lambda: machines.requests_after_order(mark, self.first) > case.later, 30, 0.02)
-            if case.meanwhile == "heal":
-                machines.ctl("clear", self.first)
+            if case.meanwhile in ("heal", "forget"):
+                if case.meanwhile == "heal":
+                    machines.ctl("clear", self.first)
+                else:
+                    machines.ctl("fault", self.first, "forget-sessions")
                 return fencer.answer()
         with Fencer() as heir:
             heir.ask(**request)
@@ -97,13 +148,18 @@ class Play:
         """Outcome and order."""
         case = self.case
         if "error" in answer:
-            return kind_of(answer["error"]), "-"
+            entered = refused_as_entered(answer["error"])
+            return (f"not accepted: {entered}" if entered else kind_of(answer["error"])), "-"
         answer = answer["answer"]
         if case.verb == "revoke":
             lives = self.machines.session_lives(self.first, self.sessions[0])
             return ("REVOKED, LIVES" if lives else "revoked"), "-"
         if case.verb == "read":
             return " / ".join(self.sight(sight) for sight in answer), "-"
+        if case.verb == "dry run":
+            return " / ".join(self.would(check) for check in answer), "-"
+        if case.verb == "restore":
+            return f"policy is {self.machines.policy(self.host)}", "-"
         if case.verb == "check":
             return " / ".join(self.checked(check) for check in answer), "-"
         if case.verb == "on":
@@ -112,7 +168,33 @@ class Play:
         if not level:
             return "not off: " + why_not(answer), order_of(answer["attempts"])
         confirming = [attempt for attempt in answer["attempts"] if attempt["level"] == level]
-        return ("off" if len(self.levels) == 1 else f"off by level {level}"), order_of(confirming)
+        outcome = "off" if len(self.levels) == 1 else f"off by level {level}"
+        if any(attempt.get("stated") for attempt in confirming):
+            outcome += ", machine stated"
+        if case.hold:
+            outcome += f", policy is {self.machines.policy(self.host)}"
+            told = any("restore policy was always on" in note for attempt in confirming for note in attempt.get("notes", ()))
+            outcome += ", told" if told else ""
+        return outcome, order_of(confirming)
+
+    def would(self, check):
+        """What an off would send, without what is the machine's own."""
+        if not check["would"]:
+            return "nothing"
+        shown = check["would"]
+        device = self.levels[0]["devices"][0]
+        for own, word in ((device.get("system"), "/SYSTEM"), (device["address"], "ADDRESS")):
+            shown = shown.replace(own, word) if own else shown
+        return " ".join(PORT.sub("PORT", shown).split())
+
+    def aftermath(self):
+        """What happens once the act is over, and the truth then."""
+        machines = self.machines
+        if self.case.after == "supply":
+            machines.cut_supply(self.host)
+        else:
+            machines.sync(self.host)
+        return machines.truth(self.host)
 
     @staticmethod
     def sight(sight):
@@ -137,6 +219,12 @@ class Play:
 
     def broken(self, answer, truth):
         """Invariants that this act broke."""
+        found = [f"{self.case}: unfit to be shown: {text!r}" for text in texts(answer) if unfit(text)]
+        secrets = self.machines.secrets(self.first)
+        found += [f"{self.case} tells the password" for secret in secrets if secret in json.dumps(answer)]
+        return found + self.lies(answer, truth)
+
+    def lies(self, answer, truth):
         if self.case.verb != "off" or "error" in answer or self.case.liar:
             return []
         level = is_off(answer["answer"], self.levels)
@@ -145,6 +233,10 @@ class Play:
     def leave(self):
         """BMCs that were frozen or killed begin afresh, without the backlog in their sockets."""
         machines, bmcs = self.machines, self.bmcs
+        if self.front:
+            self.front.stop()
+        if self.case.before in ("enrolled", "maintenance"):
+            machines.withdraw(self.host)
         if self.case.before == "power-loss":
             machines.ctl("power-back", self.host)
         elif self.case.before == "hang":
@@ -155,6 +247,11 @@ class Play:
             machines.ctl("start", bmc)
         for session in self.sessions:
             machines.log_out(self.first, session)
+
+
+def unfit(text):
+    """For a log or a terminal."""
+    return len(text) > LONGEST or any(ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in text)
 
 
 def play_all(sets, cases):
@@ -172,6 +269,7 @@ def play_all(sets, cases):
         thread.start()
     for thread in lanes:
         thread.join()
+    broken += [f"a shell has seen metacharacters: {made.name}" for made in NOWHERE.iterdir()]
     for machines in sets:
         broken += [f"a command to somebody else's machine: {stray}" for stray in machines.strays()]
         for host in machines.hosts:
@@ -197,6 +295,7 @@ def lane(machines, host, cases, rows, broken, details):
 
 def table(rows):
     rows = [HEAD, *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    # A longer cell sticks out of its row; it does not move all others.
+    widths = [min(WIDEST, max(len(row[column]) for row in rows)) for column in range(len(HEAD))]
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines) + "\n"

@@ -3,91 +3,11 @@
 What really became of a host is asked of the simulated world (command `hosts`), not of its BMC.
 """
 
-import json
-import os
-import socket
-import ssl
 import subprocess
-import threading
-import urllib.parse
 
+from fronts import Certificates, Front
+from ours import Cloud
 from simulators import until
-
-HALBERD_SIM = os.environ["HALBERD_SIM"]
-
-
-class Cloud:
-    """`halberd-sim`; ends when its input closes, so with us."""
-
-    def __init__(self, hosts):
-        pipe = subprocess.PIPE
-        command = [HALBERD_SIM, f"--hosts={hosts}", "--guests=0", "--boot-ms=200"]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
-        self.hosts = json.loads(self.process.stdout.readline())["hosts"]
-
-    def __call__(self, *words):
-        self.process.stdin.write(" ".join(words) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        assert answer.pop("ok"), (words, answer)
-        return answer
-
-    def power(self):
-        return {host["name"]: host["power"] for host in self("hosts")["hosts"]}
-
-    def of(self, kind):
-        return next(host for host in self.hosts if host["bmc"]["type"] == kind)
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-
-class Tls:
-    """TLS in front of a plain HTTP service: fence_redfish speaks nothing else, our simulated BMCs speak HTTP."""
-
-    def __init__(self, work, url):
-        parts = urllib.parse.urlsplit(url)
-        self.behind = parts.hostname, parts.port
-        key, certificate = work / "front.key", work / "front.pem"
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=front"]
-        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(certificate, key)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.listen, daemon=True).start()
-
-    def listen(self):
-        while True:
-            plain, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(plain,), daemon=True).start()
-
-    def serve(self, plain):
-        try:
-            with self.context.wrap_socket(plain, server_side=True) as near, socket.create_connection(self.behind) as far:
-                back = threading.Thread(target=pump, args=(far, near), daemon=True)
-                back.start()
-                pump(near, far)
-                back.join()
-        except OSError:
-            pass  # the client hung up: its own affair, and it says so
-
-
-def pump(source, target):
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
 
 
 def run(command, text=None):
@@ -131,7 +51,7 @@ def clients(cloud, work):
     """Each program: name, its host, how it is called, how it says on and off, and the same with a wrong password."""
     ipmi, redfish = cloud.of("ipmi"), cloud.of("redfish")
     wrong = {**ipmi["bmc"], "password": "wrong"}, {**redfish["bmc"], "password": "wrong"}
-    port = Tls(work, redfish["bmc"]["address"]).port
+    port = Front(Certificates(work / "peers-tls"), "late", redfish["bmc"]["address"]).port
     said, status = ("is on", "is off"), ("Status: ON", "Status: OFF")
     yield "ipmitool -C 3", ipmi, ipmitool(ipmi["bmc"], 3), said, ipmitool(wrong[0], 3)
     yield "ipmitool -C 17", ipmi, ipmitool(ipmi["bmc"], 17), said, ipmitool(wrong[0], 17)

@@ -126,6 +126,10 @@ class Machines:
             return str(uuid.UUID(hashlib.md5(known["host"].encode()).hexdigest()))
         return str(uuid.uuid5(uuid.NAMESPACE_DNS, known["host"]))
 
+    def serial_of(self, _bmc):
+        """None of these shows one: what an operator may have on file all the same."""
+        return "S1"
+
     def decoy_system(self, bmc):
         host = self.bmcs[bmc]["host"]
         return f"/redfish/v1/Systems/{uuid.uuid5(uuid.NAMESPACE_DNS, f'{host}-decoy.decoy')}"
@@ -139,6 +143,22 @@ class Machines:
             device = {"type": "ipmi", "address": f"{known['address']}:{known['port']}"}
         device |= {"username": known["username"], "password": known["password"], **changes}
         return {key: value for key, value in device.items() if value is not None}
+
+    def agent(self, bmc, program, /, **changes):
+        """The same BMC behind a program of fence-agents."""
+        known = self.bmcs[bmc]
+        if known["proto"] == "redfish":
+            options = {"systems_uri": known["systems_uri"], "ssl_insecure": "1"}
+        else:
+            options = {"lanplus": "1", "cipher": "3", "power_wait": "0"}
+        options["power_timeout"] = "4"  # of their 20 s: a level has 15
+        device = {"type": "agent", "program": program, "address": known["address"], "port": known["port"], "options": options}
+        device |= {"username": known["username"], "password": known["password"], **changes}
+        return {key: value for key, value in device.items() if value is not None}
+
+    def secrets(self, _bmc):
+        """Nothing to look for in answers: the passwords here are words that errors use as well."""
+        return []
 
     def proxied(self, bmc):
         known = self.bmcs[bmc]

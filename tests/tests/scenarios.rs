@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use halberd_sim::{Fault, WorldSpec};
+use halberd_core::policy::{Policy, WatchdogProof};
+use halberd_sim::{BmcKind, Fault, Network, WorldSpec};
 use halberd_tests::virt::sim::{Cue, Setup, Sim};
+use halberd_tests::virt::watchdog::Watchdogs;
 use halberd_tests::virt::{checker, scenario};
 
 fn folders() -> Vec<PathBuf> {
@@ -72,4 +74,37 @@ fn a_host_with_more_guests_than_a_page_is_emptied() {
     for guest in guests {
         assert_eq!(sim.world.evacuate_calls(guest).len(), 1, "{guest}");
     }
+}
+
+/// A host whose agent was suspended just after a beat, and whose network was cut meanwhile; it wakes shortly before its watchdog fires and
+/// finds the renewal of that beat.
+fn suspended_at_the_worst_moment(liars: bool, margin_ms: u64) -> Sim {
+    let mut world = WorldSpec::spread(4, 8);
+    (world.bmc_kinds, world.gate, world.rebuild_latency_ms) = (vec![BmcKind::None], true, (100, 100));
+    let policy = Policy {
+        watchdog_proof: WatchdogProof::Hardware,
+        watchdog_margin_ms: margin_ms,
+        ..Policy::default()
+    };
+    let kind = Watchdogs { lease_ms: 5_000, timeout_ms: 10_000, software: false, attested: true, liars };
+    let host = || "cmp-01".to_owned();
+    let cut = Fault::NetworkCut { host: host(), networks: Network::ALL.to_vec(), for_ms: None };
+    let cues = vec![(20_050, Cue::SuspendAgent { host: host(), for_ms: 9_850 }), (20_060, Cue::Fault(cut))];
+    let mut sim = Sim::new(Setup { world, policy, watchdogs: Some(kind), ..Setup::default() }, cues);
+    sim.run_until(120_000);
+    let moved = sim.store.audit.iter().filter(|line| line.entry.what == "evacuation_accepted").count();
+    assert_eq!((sim.watched.resets.len(), moved), (1, 2), "{}", scenario::tell(&sim));
+    sim
+}
+
+/// SAFETY 2.3 a. An agent that counts its lease from a renewal's arrival feeds for up to W longer than it attests. The margin of this
+/// profile is smaller than that: such an agent breaks the rule, and the checker sees it. Counting from the send time is what keeps it.
+#[test]
+fn an_agent_that_counts_from_the_answer_is_caught() {
+    let margin = Policy::default().watchdog_margin_ms;
+    assert_eq!(checker::safety(&suspended_at_the_worst_moment(false, margin)), Vec::<String>::new());
+    let found = checker::safety(&suspended_at_the_worst_moment(true, margin));
+    assert!(found.iter().any(|what| what.starts_with("I10")), "{found:?}");
+    // W less D: what a segment has to add that does not trust its agents in this.
+    assert_eq!(checker::safety(&suspended_at_the_worst_moment(true, 5_000)), Vec::<String>::new());
 }

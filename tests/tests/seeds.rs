@@ -39,6 +39,8 @@ fn random_worlds_keep_the_rules() {
         ("a return", count(|shown| shown.returned)),
         ("a reserved host", count(|shown| shown.failed_over)),
         ("a voided proof", count(|shown| shown.voided)),
+        ("a proof by a watchdog's lease", count(|shown| shown.leased)),
+        ("a host that reset itself", count(|shown| shown.reset)),
     ];
     let evacuations: usize = all.iter().map(|(_, shown)| shown.evacuations).sum();
     println!("{} seeds, {evacuations} evacuations; seen in so many seeds: {sometimes:?}", all.len());

@@ -72,6 +72,11 @@ pub enum DbVerb {
     Migrate(DbArgs),
     /// Open the database, prove that it takes writes, and verify the audit's hash chains.
     Check(DbArgs),
+    /// Seal the secrets in the database with another key.
+    ///
+    /// Stop every engine and API of this database first. The key beside an SQLite database is replaced, and the former one kept as
+    /// halberd.key.old; where [engine] secrets_key_file is set, it tells what to set it to. Interrupted, it can be run again.
+    Rekey(Rekey),
     /// Take over segments, hosts and history from a Masakari's database, which is only read; may be run again.
     ImportMasakari(ImportMasakari),
 }
@@ -81,4 +86,14 @@ pub struct DbArgs {
     /// Configuration file with `[database]`.
     #[arg(long, env = "HALBERD_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Rekey {
+    /// Configuration file with `[database]`.
+    #[arg(long, env = "HALBERD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// File with the new key, made if it does not exist [default: the key file's name and .new]
+    #[arg(long, value_name = "FILE")]
+    pub new_key_file: Option<PathBuf>,
 }

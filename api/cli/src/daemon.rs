@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::masakari::import;
 use crate::serve::{Role, StartError, start_as};
 use crate::verbs::Format;
-use crate::{chain, telemetry};
+use crate::{chain, rekey, telemetry};
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the API's TLS files again.
 pub async fn run(daemon: &Daemon, role: Role) -> ExitCode {
@@ -66,6 +66,7 @@ pub async fn db(verb: &DbVerb, format: Format) -> ExitCode {
     let done = match verb {
         DbVerb::Migrate(args) => migrate(args).await,
         DbVerb::Check(args) => check_db(args).await,
+        DbVerb::Rekey(args) => rekey::run(args).await.map_err(Into::into),
         DbVerb::ImportMasakari(args) => import::run(args, format).await,
     };
     match done {
@@ -87,9 +88,13 @@ async fn open(args: &DbArgs) -> Result<Db, Box<dyn std::error::Error>> {
 }
 
 async fn migrate(args: &DbArgs) -> Done {
-    let db = open(args).await?;
-    db.close().await;
-    Ok("the schema is up to date".into())
+    let config = Config::load(args.config.as_deref())?;
+    let url = config.database_url()?;
+    let before = halberd_store::migrate::migrate(url.expose_secret()).await.map_err(StartError::Database)?;
+    Ok(match before.found == before.ours {
+        true => format!("the schema is up to date (step {})", before.ours),
+        false => format!("the schema was brought from step {} to step {}", before.found, before.ours),
+    })
 }
 
 async fn check_db(args: &DbArgs) -> Done {

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod listen;
 pub mod masakari;
 pub mod metrics;
+mod rekey;
 pub mod serve;
 pub mod telemetry;
 pub mod tls;

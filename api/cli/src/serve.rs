@@ -71,6 +71,10 @@ pub enum StartError {
          engine and API of this database the same file"
     )]
     NoKey,
+    #[error(
+        "the database is not sealed with halberd.key, and halberd.key.new lies beside it: `halberd db rekey` was interrupted, run it again"
+    )]
+    HalfRekeyed,
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error(
@@ -248,12 +252,21 @@ async fn sealer(config: &Config, db: &Db) -> Result<Sealer, StartError> {
         (None, None) => return Err(StartError::NoKey),
     };
     let now = halberd_engine::clock::stamp();
-    write(db, async |tx| sealer.check(tx, now).await).await.map_err(StartError::Key)?;
+    let checked = write(db, async |tx| sealer.check(tx, now).await).await;
+    checked.map_err(|error| match (error, db.path()) {
+        (halberd_store::Error::Seal(halberd_store::seal::SealError::WrongKey), Some(database))
+            if config.engine.secrets_key_file.is_none()
+                && beside(database).with_extension("key.new").exists() =>
+        {
+            StartError::HalfRekeyed
+        }
+        (error, _) => StartError::Key(error),
+    })?;
     Ok(sealer)
 }
 
 /// `halberd.key` in the database's directory.
-fn beside(database: &Path) -> PathBuf {
+pub(crate) fn beside(database: &Path) -> PathBuf {
     database.with_file_name("halberd.key")
 }
 

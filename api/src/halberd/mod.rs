@@ -39,6 +39,9 @@ pub use openapi::document as openapi_document;
 pub fn routes() -> Router<App> {
     let hosts = Router::new()
         .route("/fence", post(hosts::fence::handler))
+        .route("/fence-test", post(hosts::fence_test::handler))
+        .route("/fence-history", get(hosts::fence_history::handler))
+        .route("/power-on", post(hosts::power_on::handler))
         .route("/confirm-fenced", post(hosts::confirm_fenced::handler))
         .route("/readmit", post(hosts::readmit::handler))
         .route("/attributes", put(hosts::attributes::handler))

@@ -201,7 +201,7 @@ pub struct Peer {
     pub link: LinkKey,
 }
 
-/// The engine's answer to a beat: renewal of the lease, a fresh nonce, and who the neighbours are.
+/// The engine's answer to a beat: whether the lease is renewed, a fresh nonce, and who the neighbours are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// The engine that answers.
@@ -210,7 +210,7 @@ pub struct Ack {
     pub host: Uuid,
     /// The boot it answers. Not on the wire: bound by the tag.
     pub boot: Uuid,
-    /// Counter of the beat it answers; the lease counts from that instant (send, not receipt).
+    /// Counter of the beat it answers; a renewed lease counts from that instant: the beat's sending, never an answer's arrival.
     pub counter: u64,
     /// Network of the beat, and of the peers' addresses.
     pub network: Network,
@@ -218,6 +218,9 @@ pub struct Ack {
     pub nonce: [u8; 8],
     /// There are orders to fetch.
     pub fetch_orders: bool,
+    /// It renews the lease on which a watchdog is fed. False from an engine that may not act, or that has not yet stored that it hears
+    /// this host, and for a boot that was fenced: what may be proved dead meanwhile must not be kept alive by it.
+    pub renews: bool,
     /// What this boot may do.
     pub state: HostState,
     /// Ring neighbours on this network, at most [`MAX_PEERS`].
@@ -360,7 +363,7 @@ impl Ack {
         out.extend_from_slice(&self.counter.to_le_bytes());
         out.extend_from_slice(&self.nonce);
         out.push(self.state as u8);
-        out.push(u8::from(self.fetch_orders));
+        out.push(u8::from(self.fetch_orders) | u8::from(self.renews) << 1);
         for (slot, peer) in peers.iter().enumerate() {
             out.extend_from_slice(&peer.neighbour.to_le_bytes());
             let ip = match peer.address.ip() {
@@ -391,11 +394,11 @@ impl Ack {
             3 => HostState::Out,
             _ => return Err(DatagramError::Malformed("unknown host state")),
         };
-        let fetch_orders = match r.u8() {
-            0 => false,
-            1 => true,
-            _ => return Err(DatagramError::Malformed("unknown flag")),
-        };
+        let flags = r.u8();
+        if flags & !0b11 != 0 {
+            return Err(DatagramError::Malformed("unknown flag"));
+        }
+        let (fetch_orders, renews) = (flags & 1 != 0, flags & 2 != 0);
         let mut peers = Vec::with_capacity(count);
         for slot in 0..count {
             let neighbour = r.u64();
@@ -404,7 +407,7 @@ impl Ack {
             let link = LinkKey::from_bytes(r.array()).mask(key, &nonce, slot);
             peers.push(Peer { neighbour, address, link });
         }
-        Ok(Ack { engine, host, boot, counter, network, nonce, fetch_orders, state, peers })
+        Ok(Ack { engine, host, boot, counter, network, nonce, fetch_orders, renews, state, peers })
     }
 }
 

@@ -5,7 +5,10 @@
 //!   --records completed, no stray guest--> un-force --> enable --> Finished (the host is in)
 //! ```
 //!
-//! Nobody is powered on here (I12): a host returns because a person, or its power, brought it back. Only what we set is undone.
+//! A host returns because a person, or its power, brought it back. It is switched on here only where a person asked for it, or where
+//! policy says so in so many words, and then only once it is drained (I12). Only what we set is undone.
+
+mod power;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +17,7 @@ use crate::effect::{Done, Effect, Query};
 use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
-use crate::host::{Admission, Host, SetByUs};
+use crate::host::{Admission, Asked, Host, SetByUs};
 use crate::policy::Policy;
 use crate::recovery::{Body, StateWord};
 use crate::runner::HostPatch;
@@ -30,15 +33,35 @@ pub enum ReturnState {
     Finished,
 }
 
+/// The wish to have it switched on, as far as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PowerOn {
+    pub by: Asked,
+    /// Orders that did not bring it on.
+    pub failed: u32,
+    /// A device read On after the order: now it has to be seen.
+    pub done: bool,
+}
+
 /// What is stored of a return.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostReturn {
     pub state: ReturnState,
+    #[serde(default)]
+    pub power_on: Option<PowerOn>,
+    /// Times that its controllers did not take their former power-restore policy back.
+    #[serde(default)]
+    pub policy_refused: u32,
 }
 
 impl HostReturn {
     pub fn new() -> HostReturn {
-        HostReturn { state: ReturnState::Draining { revoked: false } }
+        HostReturn { state: ReturnState::Draining { revoked: false }, power_on: None, policy_refused: 0 }
+    }
+
+    /// One that is switched on once it is drained.
+    pub fn switched_on(by: Asked) -> HostReturn {
+        HostReturn { power_on: Some(PowerOn { by, failed: 0, done: false }), ..HostReturn::new() }
     }
 }
 
@@ -72,8 +95,8 @@ pub fn step(draft: &mut Draft<'_>) {
     }
     let Some(host) = draft.view.facts.host.clone() else { return draft.look_after(LOOK_MS) };
     draft.look_after(LOOK_MS);
-    let Body::Return(body) = &draft.body else { return };
-    match body.state.clone() {
+    power::take_up(draft);
+    match body(draft).state.clone() {
         ReturnState::Draining { revoked } => drain(draft, &host, revoked),
         ReturnState::Out => out(draft, &host),
         ReturnState::Admitted { unforced, enabled } => admitted(draft, &host, unforced, enabled),
@@ -81,9 +104,16 @@ pub fn step(draft: &mut Draft<'_>) {
     }
 }
 
+fn body<'d>(draft: &'d mut Draft<'_>) -> &'d mut HostReturn {
+    match &mut draft.body {
+        Body::Return(body) => body,
+        _ => unreachable!("a return's step is called for a return"),
+    }
+}
+
 fn become_state(draft: &mut Draft<'_>, state: ReturnState, reason: &str) {
     draft.note("return_state_changed", format!("{}: {reason}", state.word()), json!({}));
-    draft.body = Body::Return(HostReturn { state });
+    body(draft).state = state;
     draft.reason = reason.to_owned();
     draft.look_after(0);
 }
@@ -132,11 +162,16 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let beats = new_boot.filter(|_| beating && power != Some(&Power::Off));
     let on = power == Some(&Power::On);
     let readmitted = facts.readmitted.clone();
+    let switching = power::switch_on(draft, host, beats.is_some() || on);
     if beats.is_none() && !on && readmitted.is_none() {
         if facts.evidence.has_device {
             draft.ask_every(Query::Power { host: host.id }, 5_000);
         }
-        draft.reason = "drained; waiting for the host to come back".into();
+        draft.reason = switching.unwrap_or_else(|| "drained; waiting for the host to come back".into());
+        return;
+    }
+    // What was ordered has its answer before anything else is decided.
+    if facts.in_flight("power_on") {
         return;
     }
     if fenced_boot_speaks(draft) {
@@ -239,6 +274,8 @@ fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
         become_state(draft, ReturnState::Admitted { unforced: true, enabled }, "nothing of ours to un-force");
     } else if !enabled && host.set_by_us.disabled {
         draft.act(Effect::Enable { host: host.name.clone() }, 1, json!({}));
+    } else if host.set_by_us.restore_policy {
+        draft.act(Effect::RestorePolicy { host: host.id }, 1, json!({}));
     } else {
         finish(draft, host);
     }
@@ -258,6 +295,8 @@ fn digest(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool, out
             draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
             become_state(draft, ReturnState::Admitted { unforced, enabled: true }, "enabled");
         }
+        (Effect::RestorePolicy { .. }, _) => power::policy_answered(draft, host, &outcome.done),
+        (Effect::PowerOn { .. }, _) => {}
         _ => {
             let text = match &outcome.done {
                 Done::Refused { text, .. }
@@ -364,7 +403,7 @@ mod tests {
             serial: None,
             machine: None,
             proof: None,
-            set_by_us: SetByUs { disabled: true, forced_down: true },
+            set_by_us: SetByUs { disabled: true, forced_down: true, restore_policy: false },
             version: 1,
         }
     }
@@ -394,7 +433,7 @@ mod tests {
             host_name: host.name.clone(),
             method: RecoveryMethod::Auto,
             policy: Policy::default(),
-            body: Body::Return(HostReturn { state }),
+            body: Body::Return(HostReturn { state, ..HostReturn::new() }),
             hooks: crate::hook::Hooks::default(),
             reason: String::new(),
             workflow_version: WORKFLOW_VERSION,

@@ -217,17 +217,37 @@ pub fn may_fence(
         return Answer::Withheld { gate: Gate::UnknownHost, reason, release: Release::ByOperator };
     };
     let gates = gates::Gates { subject, judgement, fleet, policy, now, peer };
+    let order = gates.order();
+    ask_in_order(&gates, order)
+}
+
+/// Whether the subject may be turned off because a person ordered it. Nothing has to be believed then, so what guards belief is not
+/// asked; what guards against too much is: nobody's script turns a cloud off (SAFETY 5, S20).
+pub fn may_fence_on_order(subject: &Subject<'_>, fleet: &Fleet, policy: &Policy, now: Mono) -> Answer {
+    let judgement = Judgement::of_order();
+    let Some(peer) = fleet.hosts.iter().find(|peer| peer.host == subject.host) else {
+        let reason = format!("{} is not in the inventory", subject.name);
+        return Answer::Withheld { gate: Gate::UnknownHost, reason, release: Release::ByOperator };
+    };
+    let gates = gates::Gates { subject, judgement: &judgement, fleet, policy, now, peer };
+    ask_in_order(&gates, ON_ORDER.iter().copied())
+}
+
+/// What is asked of a person's order, most fundamental first.
+const ON_ORDER: &[Gate] = &[Gate::ReconcileOnly, Gate::Disarmed, Gate::G5, Gate::G7, Gate::G4];
+
+fn ask_in_order(gates: &gates::Gates<'_>, order: impl IntoIterator<Item = Gate>) -> Answer {
     let mut notes = Vec::new();
-    for gate in gates.order() {
+    for gate in order {
         match gates.ask(gate) {
             Ok(note) => notes.push(format!("{gate}: {note}")),
-            Err(_) if gate.is_releasable() && fleet.released.contains(&gate) => {
+            Err(_) if gate.is_releasable() && gates.fleet.released.contains(&gate) => {
                 notes.push(format!("{gate}: released by an operator"));
             }
             Err((reason, release)) => return Answer::Withheld { gate, reason, release },
         }
     }
-    Answer::Permit(Permit { host: subject.host, notes })
+    Answer::Permit(Permit { host: gates.subject.host, notes })
 }
 
 /// Quarantine looks back this long, and counts this many fences (DESIGN 10.14).

@@ -15,6 +15,17 @@ pub enum Effect {
     /// Order the machine off through its levels of devices and read it back.
     PowerOff {
         host: HostId,
+        /// A device that cannot name its machine may be tried out: that it switches this one is what is to be shown.
+        #[serde(default)]
+        drill: bool,
+    },
+    /// Order the machine on and read it. Never repeated blindly.
+    PowerOn {
+        host: HostId,
+    },
+    /// Give its controllers the power-restore policy back that they had before the off.
+    RestorePolicy {
+        host: HostId,
     },
     /// Forced down and disabled in one PUT (DESIGN 10.4).
     MarkDown {
@@ -78,6 +89,8 @@ impl Effect {
     pub fn word(&self) -> &'static str {
         match self {
             Self::PowerOff { .. } => "power_off",
+            Self::PowerOn { .. } => "power_on",
+            Self::RestorePolicy { .. } => "restore_policy",
             Self::MarkDown { .. } => "mark_down",
             Self::Disable { .. } => "disable",
             Self::Enable { .. } => "enable",

@@ -16,6 +16,7 @@ text_enum! {
         RecoveryClosed => "recovery.closed",
         HostFenced => "host.fenced",
         HostReturned => "host.returned",
+        DrillEnded => "drill.ended",
         GuestRecovered => "guest.recovered",
         GuestFailed => "guest.failed",
         AgentLost => "agent.lost",

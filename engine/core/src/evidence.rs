@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::BootId;
+use crate::kdump::Dump;
 use crate::text_enum;
 use crate::time::Mono;
+use crate::watchdog::{Attested, Renewers};
 
 text_enum! {
     /// How much an observation may move (SAFETY 1.4).
@@ -64,8 +66,15 @@ pub struct Beats {
     pub last_echoed: Option<Mono>,
     /// A beat of a retired boot, echoed: the host is up although it was proved off.
     pub retired_echoed: Option<Mono>,
+    /// When the newest beat arrived that an engine may have answered with a renewal, on any network, echoed or not. Unlike the others
+    /// this is no send time: a watchdog's lease is counted from here (SAFETY 2.3).
+    pub received: Option<Mono>,
+    /// What its agent says of the watchdog that would reset it.
+    pub attested: Option<Attested>,
     /// A signed statement of kernel panic.
     pub panic: Option<Mono>,
+    /// What was said of a crash of this boot, signed or not, as far as it counts.
+    pub dump: Option<Dump>,
     /// Since when this engine has listened without a gap.
     pub listening_since: Mono,
     /// Age of the last successful write to guest storage as the host's last beat told it.
@@ -145,6 +154,11 @@ pub struct Evidence {
     pub engines_agreeing: u32,
     /// The host has at least one fence device.
     pub has_device: bool,
+    /// One of them is its watchdog, and whether it has no other.
+    pub has_watchdog: bool,
+    pub only_watchdog: bool,
+    /// Until when other engines may have renewed its watchdog's lease; `None`: not looked for.
+    pub renewers: Option<Renewers>,
 }
 
 /// Evidence in words, as stored with a decision and shown by `explain`.

@@ -8,7 +8,7 @@ use crate::brake::Fleet;
 use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
 use crate::evidence::{Evidence, Power, PowerReading};
 use crate::hook::HookWish;
-use crate::host::Host;
+use crate::host::{Asked, Host};
 use crate::id::InstanceId;
 use crate::instance::Guest;
 use crate::sight::Pulse;
@@ -62,6 +62,10 @@ pub struct Facts {
     pub cancelled: Option<String>,
     /// Who takes an out host back, and why.
     pub readmitted: Option<String>,
+    /// Who has it turned off whether it is dead or not. Counts once.
+    pub ordered: Option<Asked>,
+    /// Who has it switched on once it is drained. Counts once.
+    pub power_on: Option<Asked>,
     /// What is to become of the hook that holds it.
     pub hook_wish: Option<HookWish>,
     /// Guests that the host's own agent says are running there now; `None`: no agent said.

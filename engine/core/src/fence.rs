@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::Power;
-use crate::id::HostId;
+use crate::evidence::{Evidence, Power};
+use crate::id::{BootId, HostId};
+use crate::policy::Policy;
+use crate::time::Mono;
+use crate::watchdog::{self, Terms};
 
 /// Two readings closer than this may be one cached answer (DESIGN 2.2).
 pub const READINGS_APART: Duration = Duration::from_secs(1);
@@ -25,6 +28,12 @@ pub struct DeviceAttempt {
     pub token: Option<String>,
     /// `Some(true)`: serial or UUID matched in this session; `None`: the device cannot name a machine or nothing is on file.
     pub identity_matches: Option<bool>,
+    /// The device cannot name a machine; the operator stated which one hangs on it.
+    #[serde(default)]
+    pub stated: bool,
+    /// Its power-restore policy was changed, so that the machine stays off when its supply comes back.
+    #[serde(default)]
+    pub held: bool,
     pub order: OrderAnswer,
     pub readings: Vec<Reading>,
     pub error: Option<String>,
@@ -70,6 +79,8 @@ pub enum Means {
     Power { level: usize, devices: Vec<String> },
     /// A person stated that the machine with this serial is off.
     Operator { actor: String, reason: String, serial: String },
+    /// Nothing renewed its attested watchdog's lease for T_safe: the host has reset itself, or was dead before (SAFETY 2.3).
+    Lease { terms: Terms, waited_ms: u64 },
     /// No device exists and the segment says `unfenced = "trust-reporter"`: a word, not a proof of power. Never with force-down.
     Waived { reason: String },
 }
@@ -84,7 +95,7 @@ pub struct FenceProof {
 }
 
 /// Why a fence act proved nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotProved {
     #[error("no fence device is configured for this host")]
     NoDevice,
@@ -101,6 +112,8 @@ pub enum NotProved {
     WrongSerial(String),
     #[error("{0}")]
     Forbidden(String),
+    #[error(transparent)]
+    Watchdog(#[from] watchdog::NotOver),
 }
 
 impl FenceProof {
@@ -204,7 +217,40 @@ pub fn waive(
     Ok(FenceProof { host, boot_number, epoch, means: Means::Waived { reason } })
 }
 
+/// A proof by time: the fenced boot's watchdog was attested, its lease was renewed by nobody for T_safe, and nothing speaks of life since it
+/// must have fired. `not_before`: a takeover, before which nothing counts. The caller hands in what it saw; this decides.
+///
+/// # Errors
+/// [`NotProved::Watchdog`]: why not, or not yet.
+pub fn expire(
+    host: HostId,
+    boot: (u32, Option<BootId>),
+    epoch: i64,
+    evidence: &Evidence,
+    policy: &Policy,
+    not_before: Option<Mono>,
+    now: Mono,
+) -> Result<FenceProof, NotProved> {
+    let over = watchdog::over(evidence, boot.1, policy, not_before, now)?;
+    let (terms, waited_ms) = (over.terms, over.waited_ms);
+    Ok(FenceProof { host, boot_number: boot.0, epoch, means: Means::Lease { terms, waited_ms } })
+}
+
 impl FenceReport {
+    /// A controller's power-restore policy was changed.
+    pub fn held(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.held)
+    }
+
+    /// Confirming devices that could not say which machine they switched.
+    pub fn unnamed(&self) -> Vec<String> {
+        let confirming = self.attempts.iter().filter(|attempt| confirms(attempt));
+        confirming
+            .filter(|attempt| attempt.identity_matches.is_none())
+            .map(|attempt| attempt.device.clone())
+            .collect()
+    }
+
     /// When the last of the confirming devices first read Off, in milliseconds since the act began: whoever is heard later than
     /// that was not off, whatever the device says (FENCING 2.1, veto).
     pub fn off_since_ms(&self) -> Option<u64> {
@@ -271,6 +317,8 @@ mod tests {
             device: device.into(),
             token: None,
             identity_matches: Some(true),
+            stated: false,
+            held: false,
             order: OrderAnswer::Accepted,
             readings,
             error: None,

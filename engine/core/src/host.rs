@@ -46,11 +46,27 @@ pub struct FailureDomain {
     pub switch: Option<String>,
 }
 
-/// What we changed in Nova for a host, so that only that is undone (DESIGN 10.1).
+/// What we changed in Nova and at its controllers for a host, so that only that is undone (DESIGN 10.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetByUs {
     pub disabled: bool,
     pub forced_down: bool,
+    /// A controller would have switched it on by itself when its supply comes back, and was told not to.
+    #[serde(default)]
+    pub restore_policy: bool,
+}
+
+/// What a person asked of a host, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub actor: String,
+    pub reason: String,
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.actor, self.reason)
+    }
 }
 
 /// A host as stored.

@@ -19,6 +19,7 @@ pub mod hook;
 pub mod host;
 pub mod id;
 pub mod instance;
+pub mod kdump;
 pub mod lease;
 pub mod notification;
 pub mod policy;
@@ -29,6 +30,7 @@ pub mod sight;
 pub mod step;
 pub mod time;
 pub mod verdict;
+pub mod watchdog;
 
 /// An enum whose variants have one word each, the same on every wire and in every database.
 ///

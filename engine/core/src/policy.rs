@@ -39,6 +39,18 @@ text_enum! {
 }
 
 text_enum! {
+    /// Whether the end of an attested watchdog's lease proves a host off (SAFETY 2.3).
+    pub enum WatchdogProof {
+        /// It never does.
+        Off => "off",
+        /// A watchdog that runs without the kernel that it should kill.
+        Hardware => "hardware",
+        /// The kernel's own timer as well: it does not survive a stuck kernel.
+        Software => "software",
+    }
+}
+
+text_enum! {
     /// What happens to a guest whose state does not survive a rebuild (paused, suspended, rescued, ...).
     pub enum Fragile {
         /// Leave it where it is and say why: nothing is lost by waiting.
@@ -73,6 +85,16 @@ pub struct Policy {
     pub report_stale_ms: u64,
     pub reporters: Reporters,
     pub unfenced: Unfenced,
+    /// Hosts with a device of type watchdog are proved off by the end of its lease. Every boot of theirs needs a start gate.
+    pub watchdog_proof: WatchdogProof,
+    /// K: from a watchdog's firing until nothing runs any more.
+    pub watchdog_reset_ms: u64,
+    /// D: the longest that a write already issued may still be on its way to storage.
+    pub watchdog_write_ms: u64,
+    /// On top of all that.
+    pub watchdog_margin_ms: u64,
+    /// The off order waits at most so long for a crash kernel to write its dump; 0: not at all, and never over two minutes.
+    pub kdump_window_ms: u64,
 
     /// G2: more than max(this many, this share in percent) of a failure domain silent within the window holds.
     pub domain_hold_hosts: u32,
@@ -124,6 +146,8 @@ pub struct Policy {
     pub agentless_return_ms: u64,
     /// Clears `on_maintenance` by itself after a verified return.
     pub clear_maintenance_on_return: bool,
+    /// Switches a fenced host on by itself once it is drained (I12). Off: a person looks first at what felled it.
+    pub power_on_when_drained: bool,
 }
 
 impl Policy {
@@ -142,6 +166,11 @@ impl Policy {
             report_stale_ms: 300_000,
             reporters: Reporters::Trusted,
             unfenced: Unfenced::Refuse,
+            watchdog_proof: WatchdogProof::Off,
+            watchdog_reset_ms: 1_000,
+            watchdog_write_ms: 5_000,
+            watchdog_margin_ms: 3_000,
+            kdump_window_ms: 0,
             domain_hold_hosts: 2,
             domain_hold_percent: 25,
             domain_window_ms: 30_000,
@@ -172,6 +201,7 @@ impl Policy {
             start_timeout_ms: 60_000,
             agentless_return_ms: 60_000,
             clear_maintenance_on_return: true,
+            power_on_when_drained: false,
         };
         match profile {
             Profile::Balanced => balanced,
@@ -181,6 +211,8 @@ impl Policy {
                 suspect_after_ms: 2_250,
                 confirm_ms: 1_000,
                 storage_grace_ms: 30_000,
+                watchdog_write_ms: 3_000,
+                watchdog_margin_ms: 2_000,
                 lease_ms: 6_000,
                 lease_renew_ms: 1_500,
                 fence_every_ms: 5_000,
@@ -194,6 +226,8 @@ impl Policy {
                 confirm_ms: 10_000,
                 silence_floor_ms: 30_000,
                 storage_grace_ms: 120_000,
+                watchdog_write_ms: 9_000,
+                watchdog_margin_ms: 5_000,
                 lease_ms: 15_000,
                 lease_renew_ms: 4_000,
                 domain_hold_hosts: 1,

@@ -79,6 +79,9 @@ pub struct HostPatch {
     /// A retired order gives the boot back (DESIGN 10.3).
     #[serde(default)]
     pub unretire_boot: Option<BootId>,
+    /// Devices that a drill has shown to switch this machine.
+    #[serde(default)]
+    pub drilled: Vec<String>,
     /// The patch and the whole commit with it holds only if this is so.
     pub only_if: Option<HostCondition>,
 }
@@ -388,6 +391,8 @@ impl Runner {
             Memory::NotBefore(at) => facts.not_before = Some(at),
             Memory::HookPause(at) => facts.hook_not_before = Some(at),
             Memory::HookWish => facts.hook_wish = None,
+            Memory::OrderedWish => facts.ordered = None,
+            Memory::PowerOnWish => facts.power_on = None,
             Memory::Breaker(open) => facts.breaker = open,
             Memory::Ordered => {
                 facts.ordered_at = Some(now);

@@ -9,15 +9,21 @@ use std::time::Duration;
 use crate::effect::ServiceRow;
 use crate::evidence::{Beats, Evidence, Network, PowerReading, Report, ServiceSight, UserLand, Witness};
 use crate::id::BootId;
+use crate::kdump::Dump;
 use crate::policy::Policy;
 use crate::time::Mono;
 use crate::verdict::row_window;
+use crate::watchdog::{Attested, Renewers};
 
 /// What has been seen of one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostSight {
     pub agent: bool,
     pub has_device: bool,
+    pub has_watchdog: bool,
+    pub only_watchdog: bool,
+    /// As of the newest look at what other engines have stored.
+    pub renewers: Option<Renewers>,
     pub beats: Beats,
     pub power: Option<PowerReading>,
     pub user_land: Option<UserLand>,
@@ -33,11 +39,26 @@ pub struct Heard {
     pub boot: BootId,
     /// When it was sent, on the observer's clock.
     pub at: Mono,
+    /// When it arrived.
+    pub received: Mono,
     /// It echoed a nonce of ours: no replay.
     pub echoed: bool,
     /// Its boot was fenced.
     pub retired: bool,
     pub storage_write_age: Option<Duration>,
+    pub watchdog: Watchdog,
+}
+
+/// The watchdog as one beat attests it. The default attests nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watchdog {
+    pub armed: bool,
+    pub nowayout: bool,
+    /// The kernel's own timer.
+    pub software: bool,
+    /// L and W.
+    pub lease_ms: u64,
+    pub timeout_ms: u64,
 }
 
 impl HostSight {
@@ -59,12 +80,46 @@ impl HostSight {
             None => self.beats.last.push((heard.network, heard.at)),
         }
         self.beats.boot = Some(heard.boot);
+        self.beats.received = self.beats.received.max(Some(heard.received));
+        let Watchdog { armed, nowayout, software, lease_ms, timeout_ms } = heard.watchdog;
+        let attested = Attested {
+            boot: heard.boot,
+            at: heard.at,
+            armed,
+            nowayout,
+            software,
+            lease_ms,
+            timeout_ms,
+            changed: false,
+        };
+        Attested::fold(&mut self.beats.attested, attested);
         if heard.echoed {
             self.beats.last_echoed = self.beats.last_echoed.max(Some(heard.at));
         }
         if heard.storage_write_age.is_some() {
             self.beats.storage_write_age = heard.storage_write_age;
         }
+    }
+
+    /// Takes the host's own signed statement of a kernel panic.
+    pub fn panicked(&mut self, now: Mono) {
+        let again =
+            self.beats.panic.is_some() && self.beats.dump.is_some_and(|dump| dump.boot == self.beats.boot);
+        if !again {
+            self.beats.panic = Some(now);
+        }
+        Dump::fold(&mut self.beats.dump, self.beats.boot, true, now);
+    }
+
+    /// Takes a message of a crash kernel, which nobody signed: it counts only while nothing is heard of the host itself, on any path.
+    /// False: it beats, and the message says nothing.
+    #[must_use]
+    pub fn dumps(&mut self, policy: &Policy, now: Mono) -> bool {
+        let silent = self.is_silent(policy, now);
+        if silent {
+            Dump::fold(&mut self.beats.dump, self.beats.boot, false, now);
+        }
+        silent
     }
 
     /// Takes a neighbour's statement; the newest of each neighbour counts.
@@ -96,6 +151,9 @@ impl HostSight {
             agent: self.agent,
             engines_agreeing: self.engines_agreeing,
             has_device: self.has_device,
+            has_watchdog: self.has_watchdog,
+            only_watchdog: self.only_watchdog,
+            renewers: self.renewers.clone(),
         }
     }
 
@@ -292,12 +350,14 @@ mod tests {
             network: Network::Management,
             boot: BootId(uuid::Uuid::nil()),
             at: Mono(5_000),
+            received: Mono(5_010),
             echoed: true,
             retired: true,
             storage_write_age: None,
+            watchdog: Watchdog::default(),
         };
         sight.hear(&heard);
-        assert_eq!(sight.beats.last_any(), None);
+        assert_eq!((sight.beats.last_any(), sight.beats.received, sight.beats.attested), (None, None, None));
         assert_eq!(sight.beats.retired_echoed, Some(Mono(5_000)));
         sight.hear(&Heard { echoed: false, at: Mono(9_000), ..heard });
         assert_eq!(sight.beats.retired_echoed, Some(Mono(5_000)), "unechoed: it may be a replay");

@@ -29,6 +29,9 @@ pub enum Memory {
     HookPause(Mono),
     /// The operator's word about a held hook was taken up.
     HookWish,
+    /// So was a person's order to turn the host off, or on.
+    OrderedWish,
+    PowerOnWish,
     /// The cloud answered "not now" (true), or took a call again (false).
     Breaker(bool),
     Ordered,

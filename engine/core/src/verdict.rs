@@ -28,6 +28,7 @@ use crate::evidence::{Class, Evidence, Exhibit, Power, PowerReading, ServiceSigh
 use crate::policy::Policy;
 use crate::text_enum;
 use crate::time::Mono;
+use crate::watchdog;
 
 text_enum! {
     /// What is believed of a host.
@@ -66,7 +67,24 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// The machine reads Off.
+    /// None was made: a person ordered what is to be done.
+    pub fn of_order() -> Judgement {
+        Judgement {
+            verdict: Verdict::CannotTell,
+            class: None,
+            reasons: Vec::new(),
+            exhibits: Vec::new(),
+            look_again: None,
+            waiting_for: String::new(),
+            asks_operator: false,
+            by_report_only: false,
+            by_silence: false,
+            agreeing: 0,
+            needed: 0,
+        }
+    }
+
+    /// The machine reads Off, or its watchdog has reset it.
     pub fn is_conclusive(&self) -> bool {
         self.verdict == Verdict::Failed && self.class == Some(Class::E0)
     }
@@ -100,6 +118,9 @@ pub fn judge(evidence: &Evidence, policy: &Policy, now: Mono) -> Judgement {
             None => return case.power_off(at),
             Some(sight) => case.off_is_a_lie(&sight),
         }
+    }
+    if let Some(over) = case.lease_over() {
+        return case.reset_itself(&over);
     }
     if evidence.agent { agent::judge(case) } else { report::judge(case) }
 }
@@ -274,6 +295,22 @@ impl<'a> Case<'a> {
             age,
         );
         self.look_at(at + Policy::ms(self.policy.power_fresh_ms + 1));
+        self.failed(Class::E0, Grounds::default())
+    }
+
+    /// Its watchdog has reset it, wherever else the fault is (SAFETY 1.4: the theorem is E0).
+    fn lease_over(&self) -> Option<watchdog::Over> {
+        watchdog::over(self.evidence, self.evidence.beats.boot, self.policy, None, self.now).ok()
+    }
+
+    fn reset_itself(mut self, over: &watchdog::Over) -> Judgement {
+        let what = format!(
+            "nothing can have renewed its lease for {:.1} s ({})",
+            over.waited_ms as f64 / 1_000.0,
+            over.terms
+        );
+        let age = self.age(over.fired);
+        self.show(Class::E0, "watchdog", what, age);
         self.failed(Class::E0, Grounds::default())
     }
 

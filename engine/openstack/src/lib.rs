@@ -1,4 +1,4 @@
-//! OpenStack as Halberd sees it: Keystone, Nova, Placement, and our own API as a client.
+//! OpenStack as Halberd sees it: Keystone, Nova, Placement, Ironic, and our own API as a client.
 //!
 //! One session (the `openstack` crate's, with an authentication of our own) holds one token and the catalog; every
 //! call is made once, with a pinned microversion and a deadline, and ends in an answer or in an [`Error`] that
@@ -7,10 +7,11 @@
 //! damages guests. Hence nothing here retries by itself, with one exception: a 401, which was certainly not
 //! executed, is answered with a new token and repeated once.
 //!
-//! [`OpenStack`] is cheap to clone, and so are [`Nova`], [`Placement`], [`Keystone`] and [`InstanceHa`].
+//! [`OpenStack`] is cheap to clone, and so are [`Nova`], [`Placement`], [`Ironic`], [`Keystone`] and [`InstanceHa`].
 
 mod error;
 mod instance_ha;
+mod ironic;
 mod keystone;
 mod nova;
 mod placement;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::{Answer, Error, Executed};
 pub use instance_ha::InstanceHa;
+pub use ironic::{Ironic, Node};
 pub use keystone::{Keystone, Reference, TokenProject, TokenUser, ValidToken};
 pub use nova::{
     Accepted, Action, ActionEvent, Aggregate, Fault, Flavor, InstanceAction, Microversion, Migration,
@@ -88,6 +90,12 @@ impl OpenStack {
     #[must_use]
     pub fn placement(&self) -> Placement {
         Placement::new(self.transport.clone())
+    }
+
+    /// Ironic.
+    #[must_use]
+    pub fn ironic(&self) -> Ironic {
+        Ironic::new(self.transport.clone())
     }
 
     /// Keystone, for tokens that others show us.

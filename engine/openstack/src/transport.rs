@@ -207,6 +207,18 @@ impl Transport {
         }
     }
 
+    /// Whether this cloud has the service at all, as far as clouds.yaml and the catalog say.
+    pub(crate) async fn is_listed(&self, service: ServiceType) -> Result<bool, Error> {
+        let name = service.catalog_type();
+        if self.0.session.endpoint_overrides().contains_key(name) {
+            return Ok(true);
+        }
+        match &self.0.authenticator {
+            Some(authenticator) => authenticator.is_listed(name, self.0.session.endpoint_filters()).await,
+            None => Ok(false),
+        }
+    }
+
     /// The project of our token.
     pub(crate) async fn project_id(&self) -> Result<Option<String>, Error> {
         match &self.0.authenticator {

@@ -26,7 +26,15 @@ pub struct Ticket {
 
 /// What an event does to a ticket; `None`: it is only told.
 pub fn of(event: &Event) -> Option<Ticket> {
-    let action = action(event.kind)?;
+    let action = match event.kind {
+        // A device that is ready and has a blemish is told of; nobody is called for it.
+        EventKind::DeviceBad if event.data["ready"] == true => return None,
+        // Another device of the same host is not ready: its ticket stays.
+        EventKind::DeviceGood if event.data["bad"].as_array().is_some_and(|bad| !bad.is_empty()) => {
+            TicketAction::Update
+        }
+        kind => action(kind)?,
+    };
     let key = match (event.recovery, event.kind) {
         (Some(recovery), _) => recovery.to_string(),
         (None, EventKind::AgentLost | EventKind::AgentBack) => format!("agent:{}", event.subject),
@@ -47,7 +55,9 @@ fn action(kind: EventKind) -> Option<TicketAction> {
         RecoveryOpened | ServiceDown | AgentLost | DeviceBad => Some(TicketAction::Open),
         RecoveryHeld | RecoveryNeedsOperator | RecoveryResumed => Some(TicketAction::Update),
         RecoveryClosed | ServiceUp | AgentBack | DeviceGood => Some(TicketAction::Close),
-        HostFenced | HostReturned | GuestRecovered | GuestFailed | EngineLost | HookFailed => None,
+        HostFenced | HostReturned | DrillEnded | GuestRecovered | GuestFailed | EngineLost | HookFailed => {
+            None
+        }
     }
 }
 
@@ -58,7 +68,7 @@ pub fn severity(kind: EventKind) -> &'static str {
         RecoveryOpened | RecoveryNeedsOperator | ServiceDown => "critical",
         GuestFailed | RecoveryHeld | EngineLost => "error",
         AgentLost | DeviceBad | HostFenced | HookFailed => "warning",
-        RecoveryResumed | RecoveryClosed | HostReturned | GuestRecovered | AgentBack | DeviceGood
-        | ServiceUp => "info",
+        RecoveryResumed | RecoveryClosed | HostReturned | DrillEnded | GuestRecovered | AgentBack
+        | DeviceGood | ServiceUp => "info",
     }
 }

@@ -14,6 +14,7 @@ use halberd_core::segment::Segment;
 use halberd_core::sight::{HostSight, Rows};
 use halberd_core::time::{Mono, Stamp};
 use halberd_core::verdict::Verdict;
+use halberd_core::watchdog::{self, Said};
 use halberd_store::settings::Disarm;
 use halberd_types::beat::AgentKey;
 
@@ -46,6 +47,27 @@ pub struct Known {
     /// Probes under way or when they were last started.
     pub probing: Probing,
     pub fetch_orders: bool,
+    /// This engine's answers renew its watchdog's lease; see [`super::renewals`].
+    pub renews: bool,
+    /// What this engine has stored about hearing it.
+    pub stored: Option<Said>,
+}
+
+/// Whether a watchdog is among a host's fence devices, and whether there is nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watchdogs {
+    pub any: bool,
+    pub only: bool,
+}
+
+impl Watchdogs {
+    /// From the stored document, its secrets masked or not: `{"levels": [{"devices": [{"type": ..}]}]}`.
+    pub fn among(levels: &serde_json::Value) -> Watchdogs {
+        let of = |value: &serde_json::Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+        let devices: Vec<_> = of(levels, "levels").iter().flat_map(|level| of(level, "devices")).collect();
+        let watchdogs = devices.iter().filter(|device| device["type"] == "watchdog").count();
+        Watchdogs { any: watchdogs > 0, only: watchdogs > 0 && watchdogs == devices.len() }
+    }
 }
 
 /// When each probe of a suspect host was last started.
@@ -67,6 +89,8 @@ pub struct Fleet {
     pub nova: Result<Mono, String>,
     pub fences: Vec<Fenced>,
     pub listening_since: Mono,
+    /// What the other engines may have renewed.
+    pub renewals: watchdog::Fold,
     pub disarmed: Option<brake::Disarmed>,
 }
 
@@ -79,6 +103,7 @@ impl Fleet {
             nova: Ok(now),
             fences: Vec::new(),
             listening_since: now,
+            renewals: watchdog::Fold::default(),
             disarmed: None,
         }
     }
@@ -125,6 +150,14 @@ impl Fleet {
                 known.row = row;
             }
             known.policy = policy;
+        }
+    }
+
+    /// Takes what kinds of devices each host has.
+    pub fn note_watchdogs(&mut self, devices: &BTreeMap<HostId, Watchdogs>) {
+        for (host, known) in &mut self.hosts {
+            let Watchdogs { any, only } = devices.get(host).copied().unwrap_or_default();
+            (known.sight.has_watchdog, known.sight.only_watchdog) = (any, only);
         }
     }
 
@@ -301,6 +334,8 @@ impl Known {
             in_doubt: false,
             probing: Probing::default(),
             fetch_orders: false,
+            renews: false,
+            stored: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use halberd_core::evidence::{Network, Witness};
 use halberd_core::host::Admission;
 use halberd_core::id::{BootId, HostId};
-use halberd_core::sight::Heard;
+use halberd_core::sight::{Heard, Watchdog};
 use halberd_core::time::Mono;
 use halberd_types::beat::{
     self, Ack, AgentKey, Beat, HostState, LinkKey, MAX_LEN, MAX_PEERS, Peer, host_hash,
@@ -55,6 +55,7 @@ fn take(shared: &Shared, bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     };
     let Ok(claim) = Beat::claim(bytes) else { return drop("foreign") };
     let now = clock::mono();
+    let may_act = shared.may_act(now);
     let mut fleet = shared.fleet();
     let host = HostId(claim.host);
     let Some(key) = fleet.hosts.get(&host).and_then(|known| known.key.as_ref()).map(|(_, key)| key.clone())
@@ -73,7 +74,8 @@ fn take(shared: &Shared, bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
         known.sight.hear(&heard);
     }
     note_witness(&mut fleet, host, &beat, now);
-    let ack = answer(&mut fleet, host, &key, &beat, shared.engine.0, now);
+    let mut ack = answer(&mut fleet, host, &key, &beat, shared.engine.0, now);
+    ack.renews = ack.renews && may_act && !heard.retired;
     drop_guard_and_seal(fleet, ack, &key)
 }
 
@@ -124,9 +126,17 @@ fn date(
         network,
         boot,
         at: sent,
+        received: now,
         echoed,
         retired: known.row.retired_boots.contains(&boot),
         storage_write_age: beat.storage_write_age_ms.map(|ms| Duration::from_millis(ms.into())),
+        watchdog: Watchdog {
+            armed: beat.watchdog.armed,
+            nowayout: beat.watchdog.nowayout,
+            software: beat.watchdog.software,
+            lease_ms: beat.watchdog.lease_ms.into(),
+            timeout_ms: u64::from(beat.watchdog.timeout_s) * 1_000,
+        },
     })
 }
 
@@ -160,14 +170,14 @@ fn note_witness(fleet: &mut Fleet, witness: HostId, beat: &Beat, now: Mono) {
     }
 }
 
-/// The ack: a fresh nonce, what the boot may do, and the ring neighbours on this network.
+/// The ack: a fresh nonce, whether the lease may be renewed, what the boot may do, and the ring neighbours on this network.
 fn answer(fleet: &mut Fleet, host: HostId, key: &AgentKey, beat: &Beat, engine: Uuid, now: Mono) -> Ack {
     let network = network_of(beat.network);
     let peers = ring(fleet, host, key, network);
     let mut nonce = [0u8; 8];
     rand::rng().fill_bytes(&mut nonce);
     let mut state = HostState::Unknown;
-    let mut fetch_orders = false;
+    let (mut fetch_orders, mut renews) = (false, false);
     if let Some(known) = fleet.hosts.get_mut(&host) {
         known.nonces.push_back((nonce, now));
         while known.nonces.len() > NONCES
@@ -181,7 +191,7 @@ fn answer(fleet: &mut Fleet, host: HostId, key: &AgentKey, beat: &Beat, engine: 
             Admission::Admitted => HostState::Admitted,
             Admission::Out => HostState::Out,
         };
-        fetch_orders = known.fetch_orders;
+        (fetch_orders, renews) = (known.fetch_orders, known.renews);
     }
     Ack {
         engine,
@@ -191,6 +201,7 @@ fn answer(fleet: &mut Fleet, host: HostId, key: &AgentKey, beat: &Beat, engine: 
         network: beat.network,
         nonce,
         fetch_orders,
+        renews,
         state,
         peers,
     }

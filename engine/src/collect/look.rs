@@ -100,7 +100,11 @@ fn new_boot(known: &Known, todos: &mut Vec<Todo>) {
 fn start_probes(known: &mut Known, now: Mono, todos: &mut Vec<Todo>) {
     let probing = &mut known.probing;
     let due = |last: Option<Mono>, pace: Duration| last.is_none_or(|at| now.since(at) >= pace);
-    if known.sight.has_device && !probing.power_busy && due(probing.power, POWER_EVERY) {
+    if known.sight.has_device
+        && !known.sight.only_watchdog
+        && !probing.power_busy
+        && due(probing.power, POWER_EVERY)
+    {
         (probing.power, probing.power_busy) = (Some(now), true);
         todos.push(Todo::Power(known.row.id));
     }
@@ -115,38 +119,13 @@ fn start_probes(known: &mut Known, now: Mono, todos: &mut Vec<Todo>) {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use halberd_core::host::{FailureDomain, Host, Maintenance, SetByUs};
-    use halberd_core::id::{NotificationId, SegmentId};
+    use halberd_core::id::NotificationId;
     use halberd_core::policy::Policy;
     use halberd_core::recovery::Subject;
     use uuid::Uuid;
 
     use super::*;
-
-    /// Without an agent, with a fence device.
-    fn row() -> Host {
-        Host {
-            id: HostId(Uuid::from_u128(1)),
-            segment: SegmentId(Uuid::from_u128(2)),
-            name: "cmp-01".into(),
-            kind: "COMPUTE".into(),
-            control_attributes: String::new(),
-            reserved: false,
-            reserved_by: None,
-            maintenance: Maintenance::default(),
-            admission: Admission::In,
-            boot_number: 0,
-            boot: None,
-            retired_boots: Vec::new(),
-            ever_agent: false,
-            domain: FailureDomain::default(),
-            serial: None,
-            machine: None,
-            proof: None,
-            set_by_us: SetByUs::default(),
-            version: 1,
-        }
-    }
+    use crate::collect::testing::row;
 
     fn probes_power(fleet: &mut Fleet, at: Mono) -> bool {
         let (todos, _) = look(fleet, at);

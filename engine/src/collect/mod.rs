@@ -3,7 +3,11 @@
 //! Everything seen lives in memory ([`fleet::Fleet`]); only transitions are stored (DESIGN 3).
 
 pub mod fleet;
+pub mod kdump;
 pub mod listener;
 pub mod look;
 pub mod probe;
+pub mod renewals;
+#[cfg(test)]
+mod testing;
 pub mod watch;

@@ -11,6 +11,7 @@ use halberd_core::lease::Pulse;
 use halberd_core::policy::Policy;
 use halberd_core::time::Mono;
 use halberd_core::verdict::{Judgement, Verdict};
+use halberd_core::watchdog::Said;
 use halberd_store::sightings::{self, SightingRow};
 use halberd_store::{
     agent_keys, events, fence_devices, hosts, list::Page, orders, segments, settings, write,
@@ -19,8 +20,9 @@ use halberd_types::beat::AgentKey;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::fleet::Watchdogs;
 use super::look::{self, Todo};
-use super::probe;
+use super::{probe, renewals};
 use crate::clock;
 use crate::config::overlay;
 use crate::intake;
@@ -55,7 +57,11 @@ pub async fn run(shared: Arc<Shared>) {
             if let Err(error) = refresh(&shared).await {
                 tracing::warn!(%error, "the stored hosts could not be read; what is known stays");
             }
+            if let Err(error) = renewals::look_at_others(&shared).await {
+                tracing::warn!(%error, "what other engines hear could not be read; no watchdog's lease counts meanwhile");
+            }
         }
+        renewals::store_turns(&shared).await;
         let suspects = look(&shared).await;
         let pace = if suspects { ROWS_WHEN_SUSPECT } else { Policy::ms(shared.config.service_poll_ms) };
         if shared.cloud.is_some()
@@ -104,8 +110,10 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
             }
         }
     }
-    let with_device: BTreeSet<HostId> =
-        fence_devices::list(&shared.db).await?.into_iter().map(|row| row.host).collect();
+    let devices = fence_devices::list(&shared.db).await?;
+    let with_device: BTreeSet<HostId> = devices.iter().map(|row| row.host).collect();
+    let watchdogs: BTreeMap<HostId, Watchdogs> =
+        devices.iter().map(|row| (row.host, Watchdogs::among(&row.masked))).collect();
     let all = Page { limit: u32::MAX, ..Page::default() };
     let stored_segments = segments::list(&shared.db, &segments::SegmentFilter::default(), &all).await?;
     let ordered: BTreeSet<HostId> = orders::hosts_pending(&shared.db).await?.into_iter().collect();
@@ -115,6 +123,7 @@ pub async fn refresh(shared: &Shared) -> halberd_store::Result<()> {
         let mut fleet = shared.fleet();
         fleet.disarm(disarm.as_ref(), clock::mono(), clock::stamp());
         fleet.refresh(rows, &policies, &shared.policy, &with_device, clock::mono());
+        fleet.note_watchdogs(&watchdogs);
         fleet.segments = stored_segments.into_iter().map(|row| (row.value.id, row.value)).collect();
         for known in fleet.hosts.values_mut() {
             known.fetch_orders = ordered.contains(&known.row.id);
@@ -199,8 +208,14 @@ async fn say(shared: &Shared, host: HostId, verdict: Verdict, judgement: &Judgem
         Ok(())
     })
     .await;
-    if let Err(error) = stored {
-        tracing::warn!(host = name, %error, "a sighting could not be stored");
+    match stored {
+        // What it says of hearing the host is what others go by: if that is not so, it is put right at the next look.
+        Ok(()) => {
+            if let Some(known) = shared.fleet().hosts.get_mut(&host) {
+                known.stored = Some(if verdict == Verdict::Alive { Said::Hears } else { Said::Silent });
+            }
+        }
+        Err(error) => tracing::warn!(host = name, %error, "a sighting could not be stored"),
     }
 }
 

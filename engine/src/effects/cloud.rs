@@ -9,13 +9,13 @@ use halberd_core::id::InstanceId;
 use halberd_core::instance::Guest;
 use halberd_core::runner::Sight;
 use halberd_openstack::{
-    Accepted, Error, MigrationFilter, Nova, OpenStack, Server, Service, ServiceChange, ServiceState,
+    Accepted, Error, MigrationFilter, Node, Nova, OpenStack, Server, Service, ServiceChange, ServiceState,
     ServiceStatus,
 };
 use uuid::Uuid;
 
 use crate::clock;
-use crate::ports::Cloud;
+use crate::ports::{Cloud, OwnedMachine, Untold};
 
 /// OpenStack through its API.
 #[derive(Debug, Clone)]
@@ -84,9 +84,11 @@ impl NovaCloud {
             }
             Effect::Stop { instance } => nova.stop(&id(instance)).await.map(request),
             Effect::Start { instance } => nova.start(&id(instance)).await.map(request),
-            Effect::PowerOff { .. } | Effect::RevokeSessions { .. } | Effect::RunHook { .. } => {
-                Err(Error::Config(format!("{} is not asked of Nova", effect.word())))
-            }
+            Effect::PowerOff { .. }
+            | Effect::PowerOn { .. }
+            | Effect::RestorePolicy { .. }
+            | Effect::RevokeSessions { .. }
+            | Effect::RunHook { .. } => Err(Error::Config(format!("{} is not asked of Nova", effect.word()))),
         }
     }
 
@@ -189,6 +191,16 @@ fn done_of(error: Error) -> Done {
     }
 }
 
+fn owned(node: &Node) -> OwnedMachine {
+    OwnedMachine {
+        name: node.label().to_owned(),
+        maintenance: node.maintenance,
+        addresses: node.addresses(),
+        system: node.system().map(str::to_owned),
+        identities: node.identities(),
+    }
+}
+
 #[async_trait]
 impl Cloud for NovaCloud {
     async fn perform(&self, effect: &Effect, intent: Uuid) -> Done {
@@ -231,6 +243,14 @@ impl Cloud for NovaCloud {
 
     async fn services(&self) -> Result<Vec<ServiceRow>, String> {
         self.rows().await.map_err(|error| error.to_string())
+    }
+
+    async fn owned_machines(&self) -> Result<Vec<OwnedMachine>, Untold> {
+        match self.openstack.ironic().nodes().await {
+            Ok(nodes) => Ok(nodes.iter().map(owned).collect()),
+            Err(error @ Error::Forbidden(_)) => Err(Untold::Forbidden(error.to_string())),
+            Err(error) => Err(Untold::Unanswered(error.to_string())),
+        }
     }
 
     fn requests_sent(&self) -> u64 {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::id::HostId;
-use halberd_core::recovery::Subject;
+use halberd_core::recovery::host::Purpose;
+use halberd_core::recovery::{Body, Subject};
 use halberd_core::runner::{Commit, Op, Reply, Runner, Sight};
 use halberd_store::{Error, commit, hosts, recoveries, write};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -62,7 +63,7 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
     if runner.is_lost() {
         tracing::warn!(recovery = %id, epoch, "another engine drives this recovery now");
     } else if runner.is_over() {
-        shared.wishes.forget(runner.recovery().subject.host(), id);
+        shared.wishes.forget(id);
         tracing::info!(recovery = %id, state = %runner.recovery().word(), reason = runner.recovery().reason, "recovery closed");
         shared.nudge.notify_waiters();
     } else {
@@ -87,9 +88,13 @@ async fn settle(runner: &mut Runner, inbox: &mut tokio::sync::mpsc::UnboundedRec
     }
 }
 
-/// The report behind a recovery found at a claim: one of before this engine's time is of unknown age, so it is stale.
+/// The report behind a recovery found at a claim: one of before this engine's time is of unknown age, so it is stale. What a person
+/// ordered is no report: nobody said that the host had failed.
 async fn note_report_again(shared: &Shared, owned: &Owned) {
     let Subject::Host { host } = owned.recovery.subject else { return };
+    if matches!(&owned.recovery.body, Body::Host(body) if *body.purpose != Purpose::Failure) {
+        return;
+    }
     let unknown = !shared.fleet().hosts.contains_key(&host);
     if unknown && let Err(error) = crate::collect::watch::refresh(shared).await {
         tracing::warn!(%error, "the stored hosts could not be read; they are read again within a second");
@@ -113,7 +118,6 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
         read => read?.value,
     };
     let now = clock::mono();
-    let wishes = crate::wishes::for_host(shared, host);
     let mut fleet = shared.fleet();
     if let Some(known) = fleet.hosts.get_mut(&host)
         && row.version >= known.row.version
@@ -125,8 +129,15 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     let held = runner.recovery().hooks.held().is_some();
     let id = runner.recovery().id;
     let facts = &mut runner.facts;
+    let wishes = shared.wishes.get(id);
     if held && facts.hook_wish.is_none() {
         facts.hook_wish = shared.wishes.take_hook(id);
+    }
+    if facts.ordered.is_none() {
+        facts.ordered = shared.wishes.take_ordered(id);
+    }
+    if facts.power_on.is_none() {
+        facts.power_on = shared.wishes.take_power_on(id);
     }
     if let Some(evidence) = fleet.evidence(host, now) {
         let newer = evidence
@@ -142,9 +153,9 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     facts.fleet = fleet.brakes(now);
     facts.fleet.released = wishes.released;
     facts.confirmation = wishes.confirmation;
-    facts.cancelled = shared.wishes.cancelled(id);
+    facts.cancelled = wishes.cancelled;
     facts.readmitted = wishes.readmitted;
-    if shared.wishes.take_retry(host) {
+    if shared.wishes.take_retry(id) {
         facts.not_before = None;
         facts.pauses.clear();
     }
@@ -179,7 +190,8 @@ fn start(
                 Reply::ReadBack(commit::was_applied(&shared.db, recovery, nonce).await.ok())
             }
             Op::Effect { intent, epoch, effect } => {
-                let order = Order { recovery, engine: shared.engine, epoch };
+                let drill = matches!(effect, Effect::PowerOff { drill: true, .. });
+                let order = Order { recovery, engine: shared.engine, epoch, drill };
                 Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect, driven).await }
             }
             Op::Ask(query) => {
@@ -241,7 +253,7 @@ async fn perform(
     }
     metrics::counter!("halberd_effects_total", "effect" => effect.word()).increment(1);
     match effect {
-        Effect::PowerOff { host } => {
+        Effect::PowerOff { host, .. } => {
             shared.fleet().fence_ordered(*host, clock::mono());
             let done = shared.power.off(*host, order).await;
             shared.fleet().fence_ended(*host);
@@ -250,6 +262,8 @@ async fn perform(
                 Err(text) => Done::NotExecuted { text },
             }
         }
+        Effect::PowerOn { host } => shared.power.on(*host, order).await,
+        Effect::RestorePolicy { host } => shared.power.restore_policy(*host).await,
         Effect::RevokeSessions { host } => match shared.power.revoke(*host).await {
             Ok(count) => Done::Accepted { note: format!("{count} sessions") },
             Err(text) => Done::NotExecuted { text },

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::db::Db;
 use crate::error::Result;
 use crate::transaction::{Read, Tx, write};
-use crate::{audit, events, hosts, intents, notifications, recoveries, vmoves};
+use crate::{audit, events, fence_drills, hosts, intents, notifications, recoveries, vmoves};
 
 /// Applies a commit; the answer is the recovery's new version.
 ///
@@ -30,6 +30,7 @@ pub async fn apply_in(tx: &mut Tx, commit: &Commit, webhooks: &[String], now: St
     intents::insert(tx, &commit.intents, now).await?;
     for (host, patch) in &commit.hosts {
         hosts::patch(tx, *host, patch, now).await?;
+        fence_drills::passed(tx, *host, &patch.drilled, recovery.id, now).await?;
     }
     if let Some((status, message)) = &commit.notification {
         notifications::follow(tx, recovery.id, *status, message.as_deref(), now).await?;

@@ -1,27 +1,21 @@
-//! Opening the database: pools, the exclusive lock beside an SQLite file, migrations.
-//!
-//! SQLite runs with its write-ahead log and synchronous FULL: with less, an acknowledged commit can vanish with the power
-//! (SAFETY 3.2). One connection writes, so that writers of this process queue fairly instead of polling for the file's lock, and
-//! share its syncs (module `group`).
+//! Opening the database that a URL names, and what can be asked of any of the three.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlStr, SqlitePool};
+use sqlx::{MySql, Postgres, SqlStr};
 
 use crate::bus::Speaker;
-use crate::dialect::{self, Dialect, classify};
+use crate::dialect::Dialect;
+use crate::durability::{Durability, Finding};
 use crate::error::{Error, Result};
-use crate::group::Group;
-use crate::migrate;
+use crate::server::{Server, mysql, postgres};
+use crate::sqlite::Sqlite;
 use crate::transaction::{Tx, TxKind};
 use crate::value::{Arg, Row};
 
-/// How the file is shared.
+/// How an SQLite file is shared. The servers are shared by any number of engines, whichever of the two is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// An engine: takes the lock beside the file or refuses.
@@ -34,18 +28,35 @@ pub enum Access {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub access: Access,
-    /// How long a writer waits for one of another process.
+    /// SQLite: how long a writer waits for one of another process.
     pub busy_timeout: Duration,
-    /// Connections that read.
+    /// SQLite: connections that read.
     pub readers: u32,
-    /// The most pages the file may have; `None`: the disk decides.
+    /// SQLite: the most pages the file may have; `None`: the disk decides.
     pub max_pages: Option<u32>,
+    /// The servers: most connections of this process.
+    pub connections: u32,
+    /// The servers: how long one waits for a free connection.
+    pub acquire: Duration,
+    /// The servers: how their settings are met.
+    pub durability: Durability,
 }
 
 impl Options {
     pub fn new(access: Access) -> Options {
-        // 5 s outlasts any unit of ours and a checkpoint; 4 readers keep lists and the event stream from waiting on each other.
-        Options { access, busy_timeout: Duration::from_secs(5), readers: 4, max_pages: None }
+        Options {
+            access,
+            // 5 s outlasts any unit of ours and a checkpoint; 4 readers keep lists and the event stream from waiting on each other.
+            busy_timeout: Duration::from_secs(5),
+            readers: 4,
+            max_pages: None,
+            // Units hold a connection for a few round trips, so 16 serve thousands a second; three engines and three APIs then stay
+            // below the hundred (PostgreSQL) and the 151 (MariaDB) that servers allow by default.
+            connections: 16,
+            // An engine's lease is 10 s (balanced): who waited half of it should know that it cannot renew.
+            acquire: Duration::from_secs(5),
+            durability: Durability::Strict,
+        }
     }
 }
 
@@ -53,207 +64,150 @@ impl Options {
 #[derive(Clone, Debug)]
 pub enum Db {
     Sqlite(Arc<Sqlite>),
+    Postgres(PostgresDb),
+    Mysql(MysqlDb),
 }
 
-/// SQLite's pools and lock.
-#[derive(Debug)]
-pub struct Sqlite {
-    pub(crate) write: SqlitePool,
-    pub(crate) group: Group,
-    read: SqlitePool,
-    path: PathBuf,
-    /// Held as long as this lives; the operating system releases it when the process dies.
-    lock: Option<File>,
-    /// Set once, where changes are told on the message bus.
-    pub(crate) speaker: OnceLock<Arc<Speaker>>,
-}
+/// Connections to a PostgreSQL server.
+#[derive(Clone, Debug)]
+pub struct PostgresDb(pub(crate) Arc<Server<Postgres>>);
+
+/// Connections to a MariaDB or MySQL server, or a Galera cluster.
+#[derive(Clone, Debug)]
+pub struct MysqlDb(pub(crate) Arc<Server<MySql>>);
 
 impl Db {
-    /// Opens `sqlite:PATH`, creates it if missing, and brings its schema up to date.
+    /// Opens `sqlite:PATH` (created if missing, its schema brought up to date), `postgres://..` or `mysql://..` (also
+    /// `postgresql://`, `mariadb://`), whose schema [`crate::migrate::migrate`] makes.
     ///
     /// # Errors
-    /// [`Error::Url`] for what this version cannot open, [`Error::Locked`] when another engine holds the file.
+    /// [`Error::Url`], [`Error::Locked`] when another engine holds the file, [`Error::Unavailable`] for a server that cannot be
+    /// reached or must not be used, [`Error::NotDurable`], [`Error::Schema`].
     pub async fn open(url: &str, access: Access) -> Result<Db> {
         Db::open_with(url, Options::new(access)).await
     }
 
     /// [`Db::open`] with every option.
     pub async fn open_with(url: &str, options: Options) -> Result<Db> {
-        let path = sqlite_path(url)?;
-        let lock = match options.access {
-            Access::Exclusive => Some(wait_for_lock(&path).await?),
-            Access::Shared => None,
-        };
-        let connect = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(options.busy_timeout)
-            .statement_cache_capacity(256)
-            // A whole page of a list at once (v1's limit): with sqlx's 50 the reading thread and its caller wake each other 20 times.
-            .row_buffer_size(1_024);
-        let writer = match options.max_pages {
-            Some(pages) => connect.clone().pragma("max_page_count", pages.to_string()),
-            None => connect.clone(),
-        };
-        // No idle or age limit: a connection is a file handle, and a fresh one has an empty statement cache.
-        // Nor is one tried out before each use: a file handle does not go stale, and the try costs as much as a small read.
-        let pool = |size| {
-            SqlitePoolOptions::new()
-                .max_connections(size)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-        };
-        let write = pool(1).connect_with(writer).await.map_err(classify)?;
-        let migrating = match options.access {
-            Access::Exclusive => None,
-            Access::Shared => take_lock(&path)?,
-        };
-        if lock.is_some() || migrating.is_some() {
-            migrate::run(&write).await?;
-        } else {
-            migrate::check(&write).await?;
+        match dialect_of(url)? {
+            Dialect::Sqlite => Ok(Db::Sqlite(Arc::new(Sqlite::open(url, &options).await?))),
+            Dialect::Postgres => {
+                let connect = postgres::options(url).map_err(|reason| refused(url, reason))?;
+                Ok(Db::Postgres(PostgresDb(Arc::new(Server::open(connect, &options).await?))))
+            }
+            Dialect::Mysql => {
+                let connect = mysql::options(url).map_err(|reason| refused(url, reason))?;
+                Ok(Db::Mysql(MysqlDb(Arc::new(Server::open(connect, &options).await?))))
+            }
         }
-        drop(migrating);
-        // Readers cannot write, whatever statement reaches them.
-        let reader = connect.pragma("query_only", "1");
-        let read = pool(options.readers.max(1)).connect_with(reader).await.map_err(classify)?;
-        Ok(Db::Sqlite(Arc::new(Sqlite {
-            write,
-            group: Group::default(),
-            read,
-            path,
-            lock,
-            speaker: OnceLock::new(),
-        })))
     }
 
-    /// Whether no other engine can be at work here: former leases need not be waited out (DESIGN 3).
+    /// Whether no other engine can be at work here: former leases need not be waited out (DESIGN 3). Never so on a server.
     pub fn holds_exclusive_lock(&self) -> bool {
         match self {
-            Db::Sqlite(sqlite) => sqlite.lock.is_some(),
+            Db::Sqlite(sqlite) => sqlite.holds_lock(),
+            Db::Postgres(_) | Db::Mysql(_) => false,
         }
     }
 
     /// The file, where the database is one; the key lies beside it.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Db::Sqlite(sqlite) => Some(&sqlite.path),
+            Db::Sqlite(sqlite) => Some(sqlite.path()),
+            Db::Postgres(_) | Db::Mysql(_) => None,
         }
     }
 
     pub(crate) fn speaker(&self) -> &OnceLock<Arc<Speaker>> {
         match self {
             Db::Sqlite(sqlite) => &sqlite.speaker,
+            Db::Postgres(PostgresDb(server)) => &server.speaker,
+            Db::Mysql(MysqlDb(server)) => &server.speaker,
         }
     }
 
     pub fn dialect(&self) -> Dialect {
         match self {
             Db::Sqlite(_) => Dialect::Sqlite,
+            Db::Postgres(_) => Dialect::Postgres,
+            Db::Mysql(_) => Dialect::Mysql,
         }
     }
 
     /// Waits for statements under way and closes every connection; dropping it does so without waiting.
     pub async fn close(&self) {
         match self {
-            Db::Sqlite(sqlite) => {
-                sqlite.read.close().await;
-                sqlite.write.close().await;
-            }
+            Db::Sqlite(sqlite) => sqlite.close().await,
+            Db::Postgres(PostgresDb(server)) => server.close().await,
+            Db::Mysql(MysqlDb(server)) => server.close().await,
         }
     }
 
     /// Proves that the database answers and takes writes.
     pub async fn ping(&self) -> Result<()> {
-        // Beginning to write finds a file that was lost or made read-only; an empty commit changes nothing.
-        Tx::begin(self).await?.commit().await
+        match self {
+            // Beginning to write finds a file that was lost or made read-only; an empty commit changes nothing.
+            Db::Sqlite(_) => Tx::begin(self).await?.commit().await,
+            Db::Postgres(PostgresDb(server)) => server.ping().await,
+            Db::Mysql(MysqlDb(server)) => server.ping().await,
+        }
+    }
+
+    /// Settings of the server that could be better; for readiness and `halberd doctor`. None of SQLite's: we make them ourselves.
+    pub async fn findings(&self) -> Result<Vec<Finding>> {
+        match self {
+            Db::Sqlite(_) => Ok(Vec::new()),
+            Db::Postgres(PostgresDb(server)) => server.findings().await,
+            Db::Mysql(MysqlDb(server)) => server.findings().await,
+        }
     }
 
     /// A view of one moment, for reads that must agree with each other. Writers go on beside it; it cannot write.
     pub async fn snapshot(&self) -> Result<Tx> {
-        match self {
-            Db::Sqlite(sqlite) => {
-                let begun =
-                    sqlite.read.begin_with(Dialect::Sqlite.begin_snapshot()).await.map_err(classify)?;
-                Ok(Tx { inner: TxKind::Sqlite(begun), speaker: None })
-            }
-        }
+        let begin = self.dialect().begin_snapshot();
+        let inner = match self {
+            Db::Sqlite(sqlite) => TxKind::Sqlite(sqlite.snapshot().await?),
+            Db::Postgres(PostgresDb(server)) => TxKind::Postgres(server.begin(begin).await?),
+            Db::Mysql(MysqlDb(server)) => TxKind::Mysql(server.begin(begin).await?),
+        };
+        Ok(Tx { inner, speaker: None })
     }
 
     pub(crate) async fn begin_for_write(&self) -> Result<Tx> {
-        match self {
-            Db::Sqlite(sqlite) => Ok(sqlite.tx(sqlite.begin_for_write().await?)),
-        }
+        let begin = self.dialect().begin_for_write();
+        let inner = match self {
+            Db::Sqlite(sqlite) => TxKind::Sqlite(sqlite.begin_for_write().await?),
+            Db::Postgres(PostgresDb(server)) => TxKind::Postgres(server.begin(begin).await?),
+            Db::Mysql(MysqlDb(server)) => TxKind::Mysql(server.begin(begin).await?),
+        };
+        Ok(Tx { inner, speaker: self.speaker().get().cloned() })
     }
 
     pub(crate) async fn read(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>> {
         match self {
-            Db::Sqlite(sqlite) => {
-                let rows =
-                    dialect::sqlite_query(sql, args).fetch_all(&sqlite.read).await.map_err(classify)?;
-                dialect::sqlite_rows(rows)
-            }
+            Db::Sqlite(sqlite) => sqlite.read(sql, args).await,
+            Db::Postgres(PostgresDb(server)) => server.read(sql, args).await,
+            Db::Mysql(MysqlDb(server)) => server.read(sql, args).await,
         }
     }
 }
 
-fn sqlite_path(url: &str) -> Result<PathBuf> {
-    let refuse = |reason: &str| {
-        let shown = url.split_once("://").map_or(url, |(scheme, _)| scheme);
-        Err(Error::Url { url: shown.to_owned(), reason: reason.to_owned() })
-    };
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
-        "sqlite" => {}
-        "postgres" | "postgresql" | "mysql" | "mariadb" => {
-            return refuse(
-                "PostgreSQL and MariaDB/MySQL come with a later version; use sqlite:PATH, for instance sqlite:halberd.db",
-            );
+/// Which database a URL names.
+pub(crate) fn dialect_of(url: &str) -> Result<Dialect> {
+    match url.split(':').next().unwrap_or_default() {
+        "sqlite" => Ok(Dialect::Sqlite),
+        "postgres" | "postgresql" => Ok(Dialect::Postgres),
+        "mysql" | "mariadb" => Ok(Dialect::Mysql),
+        _ => {
+            let reason = "write sqlite:PATH (for instance sqlite:halberd.db), postgres://USER:PASSWORD@HOST/DATABASE or \
+                          mysql://USER:PASSWORD@HOST/DATABASE";
+            Err(refused(url, reason.to_owned()))
         }
-        _ => return refuse("write sqlite:PATH, for instance sqlite:halberd.db"),
-    }
-    let path = url.trim_start_matches("sqlite:");
-    let path = path.strip_prefix("//").unwrap_or(path);
-    match path {
-        "" | ":memory:" => refuse("name a file: what is kept in memory only is lost when it is needed"),
-        path if path.contains('?') => refuse("options after '?' are not supported"),
-        path => PathBuf::from_str(path).or_else(|_| refuse("this is no path")),
     }
 }
 
-/// An API or CLI holds the lock for the moment of a migration; only an engine holds it longer than this waits.
-async fn wait_for_lock(path: &Path) -> Result<File> {
-    for _ in 0..10 {
-        if let Some(lock) = take_lock(path)? {
-            return Ok(lock);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Err(Error::Locked { path: path.to_owned() })
-}
-
-/// `Ok(None)`: another process, or another opening in this one, holds it.
-fn take_lock(path: &Path) -> Result<Option<File>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
-    let failed = |reason| {
-        let path = path.clone();
-        move |source| Error::File { path, reason, source }
-    };
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(
-            "the lock file beside the database cannot be opened; does its directory exist?",
-        ))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => {
-            Err(failed("the lock file beside the database cannot be locked")(error))
-        }
-    }
+/// Without what may be a password.
+pub(crate) fn refused(url: &str, reason: String) -> Error {
+    let shown = url.split_once("://").map_or(url, |(scheme, _)| scheme);
+    Error::Url { url: shown.to_owned(), reason }
 }

@@ -77,6 +77,17 @@ pub async fn renew(tx: &mut Tx, id: EngineId, now: Stamp) -> Result<Option<i64>>
     row.map(|row| row.of("engines", "name").int("counter")).transpose()
 }
 
+/// Keeps one member of a running engine's detail. `false`: another run has taken its name.
+pub async fn note(tx: &mut Tx, id: EngineId, member: &str, value: &Value) -> Result<bool> {
+    let Some(row) = first(&mut &mut *tx, "SELECT * FROM engines WHERE id = ?", args![id]).await? else {
+        return Ok(false);
+    };
+    let mut detail = read(&row)?.detail;
+    detail[member] = value.clone();
+    let sql = "UPDATE engines SET detail = ? WHERE id = ?";
+    Ok(tx.exec(sql, args![detail.to_string(), id]).await? == 1)
+}
+
 /// A graceful stop.
 pub async fn stop(tx: &mut Tx, id: EngineId, now: Stamp) -> Result<()> {
     tx.exec("UPDATE engines SET stopped_at = ?, counter = counter + 1 WHERE id = ?", args![now, id]).await?;

@@ -59,8 +59,17 @@ pub enum Error {
     Locked { path: PathBuf },
     #[error("{path}: {reason}")]
     File { path: PathBuf, reason: &'static str, source: std::io::Error },
+    /// Settings with which an acknowledged commit can be lost (SAFETY 3.2).
+    #[error("the database does not keep what it acknowledges: {}", crate::durability::told(.0))]
+    NotDurable(Vec<crate::durability::Finding>),
+    /// The schema is another version's.
+    #[error("the database's schema is at step {found} and this program's at {ours}: {cure}")]
+    Schema { found: i64, ours: i64, cure: &'static str },
     #[error("migrating the database failed: {0}")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A value that a column cannot hold: too long, or with a character that the server does not store. The database is well.
+    #[error("the database cannot store a value of this request")]
+    Value(#[source] sqlx::Error),
     /// A unique or foreign key that the caller did not expect; functions turn the expected ones into words above.
     #[error("a row with the same key exists already ({detail})")]
     Duplicate { detail: String },

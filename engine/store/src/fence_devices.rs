@@ -7,25 +7,16 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::fence_drills;
 use crate::seal::{Place, SealError, Sealer};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
-
-/// Stands where a secret is.
-pub const MASK: &str = "***";
-
-/// A key whose name contains one of these has a secret as its value: fence-agents' names (`passwd`, `snmp_priv_passwd`,
-/// `community`, `identity_file` is a path and none) and ours.
-const SECRET_PARTS: &[&str] =
-    &["passw", "secret", "token", "community", "passphrase", "private", "apikey", "api_key"];
-/// Keys that are secrets only by their whole name: IPMI's K_G.
-const SECRET_KEYS: &[&str] = &["kg", "k_g", "hexadecimal_kg", "ssh_key", "pin"];
 
 /// What anybody may see of a host's devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FenceDevicesRow {
     pub host: HostId,
-    /// `{"levels": [{"devices": [..]}]}` with [`MASK`] in place of secrets.
+    /// `{"levels": [{"devices": [..]}]}` with a mask in place of secrets.
     pub masked: Value,
     pub version: i64,
     pub updated_at: Stamp,
@@ -40,31 +31,43 @@ pub struct OpenedDevices {
     pub version: i64,
 }
 
-/// Seals and stores a host's devices in place of the former; the answer is the row's version. Their last checks are forgotten.
-pub async fn set(tx: &mut Tx, sealer: &Sealer, host: HostId, levels: &Value, now: Stamp) -> Result<i64> {
-    let old = get(&mut *tx, host).await?.map(|row| row.version);
+/// Seals and stores a host's devices in place of the former; the answer is the row's version. Their last checks are forgotten, and
+/// what a drill showed of others. `masked` is the same document as anybody may see it: whoever knows which keys are secret makes it.
+pub async fn set(
+    tx: &mut Tx,
+    sealer: &Sealer,
+    host: HostId,
+    levels: &Value,
+    masked: &Value,
+    now: Stamp,
+) -> Result<i64> {
+    let former = get(&mut *tx, host).await?;
+    let old = former.as_ref().map(|row| row.version);
     let version = old.unwrap_or(0) + 1;
     let text = SecretString::from(levels.to_string());
     let sealed = sealer.seal(place(&host.to_string(), version), text.expose_secret().as_bytes())?;
-    let masked = masked(levels).to_string();
+    let shown = masked.to_string();
     match old {
         Some(seen) => {
             let sql = "UPDATE fence_devices SET masked = ?, sealed = ?, version = ?, updated_at = ? WHERE host = ? AND version = ?";
-            if tx.exec(sql, args![masked, sealed, version, now, host, seen]).await? != 1 {
+            if tx.exec(sql, args![shown, sealed, version, now, host, seen]).await? != 1 {
                 return Err(Error::Conflict { attempts: 1, source: None });
             }
         }
         None => {
             let sql = "INSERT INTO fence_devices (host, masked, sealed, version, updated_at) VALUES (?, ?, ?, ?, ?)";
-            tx.exec(sql, args![host, masked, sealed, version, now]).await.map_err(Error::raced)?;
+            tx.exec(sql, args![host, shown, sealed, version, now]).await.map_err(Error::raced)?;
         }
     }
     tx.exec("DELETE FROM fence_checks WHERE host = ?", args![host]).await?;
+    let former = former.map_or(Value::Null, |row| row.masked);
+    fence_drills::carry_over(tx, host, masked, &former, version).await?;
     Ok(version)
 }
 
 /// Removes a host's devices. `false`: it had none.
 pub async fn remove(tx: &mut Tx, host: HostId) -> Result<bool> {
+    fence_drills::forget(tx, host).await?;
     tx.exec("DELETE FROM fence_checks WHERE host = ?", args![host]).await?;
     Ok(tx.exec("DELETE FROM fence_devices WHERE host = ?", args![host]).await? == 1)
 }
@@ -78,6 +81,19 @@ pub async fn get(mut on: impl Read, host: HostId) -> Result<Option<FenceDevicesR
 /// Every host's, masked.
 pub async fn list(mut on: impl Read) -> Result<Vec<FenceDevicesRow>> {
     let sql = "SELECT host, masked, version, updated_at FROM fence_devices ORDER BY host";
+    all(&mut on, sql, vec![]).await?.iter().map(read).collect()
+}
+
+/// Hosts whose devices nobody needs just now, with the version of their devices: none of their recoveries is open, the way back
+/// included.
+pub async fn idle(mut on: impl Read) -> Result<Vec<(HostId, i64)>> {
+    let sql = "SELECT f.host, f.version FROM fence_devices f JOIN hosts h ON h.id = f.host AND h.deleted = 0 \
+               WHERE NOT EXISTS (SELECT 1 FROM recoveries r WHERE r.host = f.host AND r.open_key IS NOT NULL \
+               AND r.kind IN ('host', 'return')) ORDER BY f.host";
+    let read = |row: &Row| {
+        let row = row.of("fence_devices", "host");
+        Ok((row.id("host")?, row.int("version")?))
+    };
     all(&mut on, sql, vec![]).await?.iter().map(read).collect()
 }
 
@@ -112,12 +128,18 @@ pub struct CheckRow {
     pub detail: Value,
 }
 
-/// Replaces the last check of a device. The answer is whether it was ok before, `None` for the first one.
+/// Replaces the last check of a device; `detail.since` says from when on it has been as it is. The answer is whether it was ok before,
+/// `None` for the first one.
 pub async fn record_check(tx: &mut Tx, check: &CheckRow) -> Result<Option<bool>> {
     let key = args![check.host, check.level, check.position];
-    let sql = "SELECT host, ok FROM fence_checks WHERE host = ? AND level = ? AND position = ?";
-    let before = first(&mut &mut *tx, sql, key.clone()).await?;
-    let before = before.map(|row| row.of("fence_checks", "host").flag("ok")).transpose()?;
+    let sql = "SELECT * FROM fence_checks WHERE host = ? AND level = ? AND position = ?";
+    let before = first(&mut &mut *tx, sql, key.clone()).await?.as_ref().map(read_check).transpose()?;
+    let lasts = before.as_ref().filter(|before| before.ok == check.ok && before.device == check.device);
+    let since = lasts.and_then(|before| before.detail["since"].as_i64()).unwrap_or(check.at.0);
+    let mut detail = check.detail.clone();
+    if let Some(fields) = detail.as_object_mut() {
+        fields.insert("since".to_owned(), since.into());
+    }
     tx.exec("DELETE FROM fence_checks WHERE host = ? AND level = ? AND position = ?", key).await?;
     tx.exec(
         "INSERT INTO fence_checks (host, level, position, device, at, ok, power, text, detail) \
@@ -131,12 +153,12 @@ pub async fn record_check(tx: &mut Tx, check: &CheckRow) -> Result<Option<bool>>
             check.ok,
             check.power.clone(),
             &check.text,
-            check.detail.to_string()
+            detail.to_string()
         ],
     )
     .await
     .map_err(Error::raced)?;
-    Ok(before)
+    Ok(before.map(|before| before.ok))
 }
 
 /// The last checks of a host's devices, by level and place.
@@ -149,54 +171,6 @@ pub async fn checks(mut on: impl Read, host: HostId) -> Result<Vec<CheckRow>> {
 pub async fn all_checks(mut on: impl Read) -> Result<Vec<CheckRow>> {
     let sql = "SELECT * FROM fence_checks ORDER BY host, level, position";
     all(&mut on, sql, vec![]).await?.iter().map(read_check).collect()
-}
-
-/// A document with [`MASK`] in place of every secret in it, also of a password within a URL.
-pub fn masked(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mask = |(key, value): (&String, &Value)| {
-                let hide = is_secret(key) && !value.is_null();
-                (key.clone(), if hide { Value::from(MASK) } else { masked(value) })
-            };
-            Value::Object(map.iter().map(mask).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(masked).collect()),
-        Value::String(text) => Value::from(mask_url(text)),
-        other => other.clone(),
-    }
-}
-
-/// Whether a document has [`MASK`] where a secret should be: one that was read and is being written back.
-pub fn has_mask(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => {
-            map.iter().any(|(key, value)| (is_secret(key) && value == MASK) || has_mask(value))
-        }
-        Value::Array(items) => items.iter().any(has_mask),
-        _ => false,
-    }
-}
-
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    // `passwd_script`, `password_file` and the like name a file or program on the engine.
-    let names_a_file = key.ends_with("_file") || key.ends_with("_script");
-    !names_a_file
-        && (SECRET_KEYS.contains(&key.as_str()) || SECRET_PARTS.iter().any(|part| key.contains(part)))
-}
-
-/// `https://user:password@bmc` without the password.
-fn mask_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:{MASK}@{host}{}", &rest[authority.len()..])
-        }
-        None => text.to_owned(),
-    }
 }
 
 fn place(host: &str, version: i64) -> Place<'_> {

@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
-use crate::db::Sqlite;
-use crate::dialect::{self, Dialect, SqliteTx, classify, classify_commit};
+use crate::dialect::Dialect;
 use crate::error::{Error, Result};
+use crate::refusal::{classified, classify_commit};
+use crate::sqlite::{Sqlite, SqliteTx};
 use crate::transaction::{Tx, TxKind};
+use crate::wire;
 
 /// Most units of one commit: a bound for how long the first waits for the last, and for what one rollback costs.
 const MOST: usize = 64;
@@ -91,7 +93,7 @@ pub(crate) async fn run<T>(sqlite: &Arc<Sqlite>, unit: impl AsyncFnOnce(&mut Tx)
         (Ok(_), true) => savepoint(&mut tx, "RELEASE unit").await?,
         (Ok(_), false) => {}
     }
-    let TxKind::Sqlite(tx) = tx.inner;
+    let TxKind::Sqlite(tx) = tx.inner else { return Err(unknown()) };
     let (sender, fate) = oneshot::channel();
     members.senders.push(sender);
     let goes_on = sqlite.group.waiting.load(Ordering::Acquire) > 0 && members.senders.len() < MOST;
@@ -108,9 +110,9 @@ pub(crate) async fn run<T>(sqlite: &Arc<Sqlite>, unit: impl AsyncFnOnce(&mut Tx)
 }
 
 async fn savepoint(tx: &mut Tx, sql: &'static str) -> Result<()> {
-    let TxKind::Sqlite(tx) = &mut tx.inner;
-    let query = dialect::sqlite_query(sqlx::SqlSafeStr::into_sql_str(sql), Vec::new());
-    query.execute(&mut **tx).await.map(|_| ()).map_err(classify)
+    let TxKind::Sqlite(tx) = &mut tx.inner else { return Err(unknown()) };
+    let query = wire::sqlite_query(sqlx::SqlSafeStr::into_sql_str(sql), Vec::new());
+    classified(Dialect::Sqlite, query.execute(&mut **tx).await.map(|_| ()))
 }
 
 /// Waits for the commit of one's own unit; if those who should go on went away, one's own turn comes, and ends the waiting.
@@ -165,7 +167,7 @@ impl Group {
         let Open { tx, mut members } = open;
         members.committing = true;
         tokio::spawn(async move {
-            let done = tx.commit().await.map_err(classify_commit);
+            let done = tx.commit().await.map_err(|error| classify_commit(Dialect::Sqlite, error));
             for sender in members.senders.drain(..) {
                 let _ = sender.send(done.as_ref().map(|_| ()).map_err(told));
             }
@@ -219,9 +221,5 @@ impl Sqlite {
     /// A transaction of this file, in the store's own type.
     pub(crate) fn tx(&self, begun: SqliteTx) -> Tx {
         Tx { inner: TxKind::Sqlite(begun), speaker: self.speaker.get().cloned() }
-    }
-
-    pub(crate) async fn begin_for_write(&self) -> Result<SqliteTx> {
-        self.write.begin_with(Dialect::Sqlite.begin_for_write()).await.map_err(classify)
     }
 }

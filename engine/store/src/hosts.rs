@@ -9,6 +9,7 @@ use halberd_core::time::Stamp;
 use crate::bus;
 use crate::error::{Error, Result};
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
+use crate::restore_policies;
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args, json};
 
@@ -100,8 +101,8 @@ pub async fn create(tx: &mut Tx, host: &Host, now: Stamp) -> Result<Stored<Host>
     tx.exec(
         "INSERT INTO hosts (id, segment, name, kind, control_attributes, reserved, reserved_by, maintenance_operator, \
          maintenance_recovery, maintenance_process, admission, boot_number, boot, retired_boots, ever_agent, rack, power, \
-         switch, serial, machine, proof, set_disabled, set_forced_down, version, created_at, deleted) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0)",
+         switch, serial, machine, proof, set_disabled, set_forced_down, set_restore_policy, version, created_at, deleted) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, 0)",
         args![
             host.id,
             host.segment,
@@ -126,6 +127,7 @@ pub async fn create(tx: &mut Tx, host: &Host, now: Stamp) -> Result<Stored<Host>
             host.proof.as_ref().map(json),
             host.set_by_us.disabled,
             host.set_by_us.forced_down,
+            host.set_by_us.restore_policy,
             now
         ],
     )
@@ -305,12 +307,16 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
         check_condition(host, wanted).map_err(condition)?;
     }
     let expected = host.version;
+    let held = host.set_by_us.restore_policy;
     apply(host, patch);
+    if held && !host.set_by_us.restore_policy {
+        restore_policies::forget(tx, id).await?;
+    }
     let changed = tx
         .exec(
             "UPDATE hosts SET reserved = ?, reserved_by = ?, maintenance_recovery = ?, maintenance_process = ?, admission = ?, \
              boot_number = ?, boot = ?, retired_boots = ?, proof = ?, set_disabled = ?, set_forced_down = ?, \
-             version = version + 1, updated_at = ? WHERE id = ? AND version = ?",
+             set_restore_policy = ?, version = version + 1, updated_at = ? WHERE id = ? AND version = ?",
             args![
                 host.reserved,
                 host.reserved_by,
@@ -323,6 +329,7 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
                 host.proof.as_ref().map(json),
                 host.set_by_us.disabled,
                 host.set_by_us.forced_down,
+                host.set_by_us.restore_policy,
                 now,
                 id,
                 expected
@@ -454,7 +461,11 @@ fn read(row: &Row) -> Result<Stored<Host>> {
         serial: row.opt_string("serial")?,
         machine: row.opt_id("machine")?,
         proof: row.opt_json("proof")?,
-        set_by_us: SetByUs { disabled: row.flag("set_disabled")?, forced_down: row.flag("set_forced_down")? },
+        set_by_us: SetByUs {
+            disabled: row.flag("set_disabled")?,
+            forced_down: row.flag("set_forced_down")?,
+            restore_policy: row.flag("set_restore_policy")?,
+        },
         version: row.int("version")?,
     };
     Stored::read(&row, true, host)

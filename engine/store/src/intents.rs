@@ -10,6 +10,8 @@ use serde_json::Value;
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+pub use crate::fence_history::{FenceAct, FenceActKind, fence_history};
+
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::error::{Error, Result};
 use crate::transaction::{Read, Tx, all, first};

@@ -247,7 +247,14 @@ pub async fn settle(
 }
 
 /// Lets a report join an open recovery: it ends as that ends. Where that has done all that v1 knows of, the report has ended.
+///
+/// The recovery's row is written too (a microsecond of its display time), so that a close on another connection or another Galera
+/// node comes wholly before, and this unit runs again, or wholly after, and takes this report along: else it would run for ever (I27).
 pub async fn join(tx: &mut Tx, id: NotificationId, recovery: RecoveryId, now: Stamp) -> Result<bool> {
+    let hold = "UPDATE recoveries SET updated_at = updated_at + 1 WHERE id = ? AND open_key IS NOT NULL";
+    if tx.exec(hold, args![recovery]).await? != 1 {
+        return Err(Error::Conflict { attempts: 1, source: None });
+    }
     let sql = "UPDATE notifications SET recovery = ?, updated_at = ?, \
                status = CASE WHEN EXISTS (SELECT 1 FROM recoveries WHERE id = ? AND state = 'returning') THEN 'finished' \
                ELSE 'running' END WHERE id = ? AND status = 'new'";

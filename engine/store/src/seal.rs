@@ -18,6 +18,8 @@ use halberd_core::time::Stamp;
 use secrecy::SecretSlice;
 use zeroize::Zeroizing;
 
+pub use crate::rekey::{Rekeyed, rekey};
+
 use crate::error::Result;
 use crate::settings;
 use crate::transaction::{Tx, first};
@@ -57,6 +59,11 @@ impl Place<'_> {
         format!("halberd\0{}\0{}\0{}", self.table, self.row, self.version).into_bytes()
     }
 }
+
+/// The row that shows which key is this database's.
+pub(crate) const CHECK: Place<'static> = Place { table: "settings", row: settings::SEAL_CHECK, version: 1 };
+/// What is sealed there.
+pub(crate) const CHECKED: &[u8] = b"halberd";
 
 /// Seals and opens under one key; the key is wiped when the last clone goes.
 #[derive(Clone)]
@@ -130,7 +137,7 @@ impl Sealer {
     /// # Errors
     /// [`SealError::WrongKey`].
     pub async fn check(&self, tx: &mut Tx, now: Stamp) -> Result<()> {
-        let place = Place { table: "settings", row: settings::SEAL_CHECK, version: 1 };
+        let place = CHECK;
         let row = first(
             &mut &mut *tx,
             "SELECT name, value FROM settings WHERE name = ?",
@@ -143,7 +150,7 @@ impl Sealer {
                 self.open(place, &sealed).map_err(|_| SealError::WrongKey)?;
                 Ok(())
             }
-            None => settings::insert(tx, settings::SEAL_CHECK, &self.seal(place, b"halberd")?, now).await,
+            None => settings::insert(tx, settings::SEAL_CHECK, &self.seal(place, CHECKED)?, now).await,
         }
     }
 }

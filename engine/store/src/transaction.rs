@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use sqlx::{SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, MySql, Postgres, SqlSafeStr, SqlStr};
 
 use crate::bus::Speaker;
-use crate::db::Db;
-use crate::dialect::{self, Dialect, SqliteTx, classify, classify_commit};
+use crate::db::{Db, MysqlDb, PostgresDb};
+use crate::dialect::{self, Dialect};
 use crate::error::{Error, Result};
 use crate::group;
+use crate::refusal::{classified, classify, classify_commit};
+use crate::server::ServerTx;
+use crate::sqlite::SqliteTx;
 use crate::value::{Arg, Row};
+use crate::wire;
 
 /// How often a unit is run in all when others are in the way (DESIGN 3).
 pub const ATTEMPTS: u32 = 5;
@@ -31,6 +35,8 @@ pub struct Tx {
 #[derive(Debug)]
 pub(crate) enum TxKind {
     Sqlite(SqliteTx),
+    Postgres(ServerTx<Postgres>),
+    Mysql(ServerTx<MySql>),
 }
 
 impl Tx {
@@ -40,9 +46,14 @@ impl Tx {
     }
 
     /// Makes it durable: on SQLite the write-ahead log is synced when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Ambiguous`] when the connection broke before the answer: nobody knows, until it is read back.
     pub async fn commit(self) -> Result<()> {
         match self.inner {
-            TxKind::Sqlite(tx) => tx.commit().await.map_err(classify_commit),
+            TxKind::Sqlite(tx) => tx.commit().await.map_err(|error| classify_commit(Dialect::Sqlite, error)),
+            TxKind::Postgres(tx) => tx.commit().await,
+            TxKind::Mysql(tx) => tx.commit().await,
         }
     }
 
@@ -54,6 +65,8 @@ impl Tx {
     pub(crate) fn dialect(&self) -> Dialect {
         match self.inner {
             TxKind::Sqlite(_) => Dialect::Sqlite,
+            TxKind::Postgres(_) => Dialect::Postgres,
+            TxKind::Mysql(_) => Dialect::Mysql,
         }
     }
 
@@ -61,9 +74,11 @@ impl Tx {
     pub(crate) async fn exec(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64> {
         match &mut self.inner {
             TxKind::Sqlite(tx) => {
-                let query = dialect::sqlite_query(sql.into_sql_str(), args);
-                Ok(query.execute(&mut **tx).await.map_err(classify)?.rows_affected())
+                let done = wire::sqlite_query(sql.into_sql_str(), args).execute(&mut **tx).await;
+                Ok(done.map_err(|error| classify(Dialect::Sqlite, error))?.rows_affected())
             }
+            TxKind::Postgres(tx) => tx.execute(sql.into_sql_str(), args).await,
+            TxKind::Mysql(tx) => tx.execute(sql.into_sql_str(), args).await,
         }
     }
 
@@ -78,7 +93,59 @@ impl Tx {
         while rows.peek().is_some() {
             let chunk: Vec<Vec<Arg>> = rows.by_ref().take(dialect::ROWS_PER_STATEMENT).collect();
             let sql = dialect::insert(table, columns, chunk.len());
-            self.exec(sqlx::AssertSqlSafe(sql), chunk.into_iter().flatten().collect()).await?;
+            self.exec(AssertSqlSafe(sql), chunk.into_iter().flatten().collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Inserts rows, or overwrites the `changed` columns of a row with the same `key` (a column with an id in it, the first of
+    /// `columns`). A row that meets another unique key is refused.
+    pub(crate) async fn upsert_rows(
+        &mut self,
+        table: &str,
+        key: &str,
+        columns: &[&str],
+        changed: &[&str],
+        rows: Vec<Vec<Arg>>,
+    ) -> Result<()> {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let chunk: Vec<Vec<Arg>> = rows.by_ref().take(dialect::ROWS_PER_STATEMENT).collect();
+            match self.dialect().upsert(table, &[key], columns, changed, chunk.len()) {
+                Some(sql) => {
+                    self.exec(AssertSqlSafe(sql), chunk.into_iter().flatten().collect()).await?;
+                }
+                None => self.upsert_by_key(table, key, columns, changed, chunk).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// MySQL's ON DUPLICATE KEY overwrites a row that meets any unique key. So what is there is asked first and updated by its key.
+    async fn upsert_by_key(
+        &mut self,
+        table: &str,
+        key: &str,
+        columns: &[&str],
+        changed: &[&str],
+        rows: Vec<Vec<Arg>>,
+    ) -> Result<()> {
+        let marks = vec!["?"; rows.len()].join(", ");
+        let keys = rows.iter().map(|row| row[0].clone()).collect();
+        let sql = format!("SELECT {key} FROM {table} WHERE {key} IN ({marks})");
+        let there = all(&mut &mut *self, AssertSqlSafe(sql), keys).await?;
+        let (old, new): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| there.iter().any(|known| known.values[0] == row[0]));
+        self.insert_rows(table, columns, new).await?;
+        let set: Vec<String> = changed.iter().map(|column| format!("{column} = ?")).collect();
+        let sql = format!("UPDATE {table} SET {} WHERE {key} = ?", set.join(", "));
+        for row in old {
+            let value = |name: &&str| {
+                let place = columns.iter().position(|column| column == name);
+                place.map_or(Arg::Null, |place| row[place].clone())
+            };
+            let values = changed.iter().chain([&key]).map(value).collect();
+            self.exec(AssertSqlSafe(sql.clone()), values).await?;
         }
         Ok(())
     }
@@ -100,9 +167,12 @@ impl Read for &mut Tx {
     async fn rows(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>> {
         match &mut self.inner {
             TxKind::Sqlite(tx) => {
-                let rows = dialect::sqlite_query(sql, args).fetch_all(&mut **tx).await.map_err(classify)?;
-                dialect::sqlite_rows(rows)
+                let rows =
+                    classified(Dialect::Sqlite, wire::sqlite_query(sql, args).fetch_all(&mut **tx).await)?;
+                classified(Dialect::Sqlite, wire::sqlite_rows(&rows))
             }
+            TxKind::Postgres(tx) => tx.rows(sql, args).await,
+            TxKind::Mysql(tx) => tx.rows(sql, args).await,
         }
     }
 }
@@ -118,7 +188,8 @@ pub(crate) async fn first(on: &mut impl Read, sql: impl SqlSafeStr, args: Vec<Ar
 /// Runs a unit in one transaction and commits it; when others were in the way, the whole unit again, at most [`ATTEMPTS`] times.
 ///
 /// The unit must not touch the outside world: it may run more than once, each time on a clone. On any error nothing of it
-/// remains. On SQLite units that queue for the file share a commit (module `group`). (`AsyncFnOnce` and `Clone` rather than `AsyncFn`,
+/// remains. On SQLite units that queue for the file share a commit (module `group`); on a server
+/// a unit that runs again has this process' writing to itself, so that it meets other processes' units only. (`AsyncFnOnce` and `Clone` rather than `AsyncFn`,
 /// because only so the compiler sees that the future is `Send` when the unit borrows from its surroundings.)
 pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
     db: &Db,
@@ -128,7 +199,7 @@ pub fn write<T, F: AsyncFnOnce(&mut Tx) -> Result<T> + Clone>(
     async move {
         let mut attempt = 1;
         loop {
-            match once(&db, unit.clone()).await {
+            match once(&db, unit.clone(), attempt).await {
                 Err(Error::Conflict { source, .. }) if attempt >= ATTEMPTS => {
                     return Err(Error::Conflict { attempts: attempt, source });
                 }
@@ -148,8 +219,14 @@ fn pause(attempt: u32) -> Duration {
     half + rand::rng().random_range(Duration::ZERO..half)
 }
 
-async fn once<T>(db: &Db, unit: impl AsyncFnOnce(&mut Tx) -> Result<T>) -> Result<T> {
-    match db {
-        Db::Sqlite(sqlite) => group::run(sqlite, unit).await,
-    }
+async fn once<T>(db: &Db, unit: impl AsyncFnOnce(&mut Tx) -> Result<T>, attempt: u32) -> Result<T> {
+    let _turn = match db {
+        Db::Sqlite(sqlite) => return group::run(sqlite, unit).await,
+        Db::Postgres(PostgresDb(server)) => server.turn(attempt).await,
+        Db::Mysql(MysqlDb(server)) => server.turn(attempt).await,
+    };
+    let mut tx = db.begin_for_write().await?;
+    let done = unit(&mut tx).await?;
+    tx.commit().await?;
+    Ok(done)
 }

@@ -3,13 +3,11 @@
 use halberd_core::id::{NotificationId, RecoveryId, VmoveId};
 use halberd_core::recovery::{Stage, Vmove, VmoveStatus};
 use halberd_core::time::Stamp;
-use sqlx::AssertSqlSafe;
 
-use crate::dialect::ROWS_PER_STATEMENT;
 use crate::error::{Error, Result};
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
-use crate::value::{Arg, Row, args, json};
+use crate::value::{Row, args, json};
 
 const TABLE: Table = Table {
     what: "vmove",
@@ -79,34 +77,27 @@ pub struct VmoveFilter {
 
 /// Inserts or overwrites by id, a bounded number of rows per statement.
 pub(crate) async fn upsert(tx: &mut Tx, moves: &[Vmove], now: Stamp) -> Result<()> {
-    for chunk in moves.chunks(ROWS_PER_STATEMENT) {
-        let sql = tx.dialect().upsert("vmoves", &["id"], COLUMNS, CHANGED, chunk.len());
-        let values: Vec<Arg> = chunk
-            .iter()
-            .flat_map(|vmove| {
-                args![
-                    vmove.id,
-                    vmove.recovery,
-                    vmove.notification,
-                    vmove.instance,
-                    &vmove.instance_name,
-                    &vmove.source_host,
-                    vmove.dest_host.clone(),
-                    EVACUATION,
-                    vmove.status.as_str(),
-                    vmove.message.clone(),
-                    vmove.start_time,
-                    vmove.end_time,
-                    vmove.stage.as_str(),
-                    json(vmove),
-                    now,
-                    now
-                ]
-            })
-            .collect();
-        tx.exec(AssertSqlSafe(sql), values).await?;
-    }
-    Ok(())
+    let row = |vmove: &Vmove| {
+        args![
+            vmove.id,
+            vmove.recovery,
+            vmove.notification,
+            vmove.instance,
+            &vmove.instance_name,
+            &vmove.source_host,
+            vmove.dest_host.clone(),
+            EVACUATION,
+            vmove.status.as_str(),
+            vmove.message.clone(),
+            vmove.start_time,
+            vmove.end_time,
+            vmove.stage.as_str(),
+            json(vmove),
+            now,
+            now
+        ]
+    };
+    tx.upsert_rows("vmoves", "id", COLUMNS, CHANGED, moves.iter().map(row).collect()).await
 }
 
 pub async fn get(mut on: impl Read, id: VmoveId) -> Result<Stored<Vmove>> {

@@ -4,6 +4,7 @@
 //! the deadline passes or the caller loses interest: an `off` that hangs must not come true minutes later.
 
 use std::io;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// Where distributions install agents, and all of the environment that an agent gets.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Output that is kept. Metadata of the largest agents has some 50 KiB; of the rest one line counts.
 const OUTPUT: u64 = 1 << 20;
 
@@ -46,11 +47,11 @@ impl Drop for Group {
 }
 
 /// Starts the program without any shell or argument, gives it `parameters` and waits for its end.
-pub(super) async fn run(program: &str, parameters: &str, within: Duration) -> Result<Finished, Failed> {
+pub(super) async fn run(program: &Path, parameters: &str, within: Duration) -> Result<Finished, Failed> {
     timeout(within, finish(program, parameters)).await.unwrap_or(Err(Failed::Late))
 }
 
-async fn finish(program: &str, parameters: &str) -> Result<Finished, Failed> {
+async fn finish(program: &Path, parameters: &str) -> Result<Finished, Failed> {
     let mut child = Command::new(program)
         .env_clear()
         .env("PATH", PATH)

@@ -29,7 +29,7 @@ const METADATA: &str = r#"<?xml version="1.0" ?>
 "#;
 
 /// A folder with an agent that tells this metadata and otherwise runs the script, its parameters in `$words`.
-fn installed(name: &str, metadata: &str, script: &str) -> PathBuf {
+pub(crate) fn installed(name: &str, metadata: &str, script: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("halberd-agent-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let program = dir.join("fence_fake");
@@ -110,7 +110,7 @@ async fn what_the_agent_does_not_know_is_refused_before_it_runs() {
     let good = json!({"plug": "4", "ssl": "1", "power-timeout": "9", "method": "cycle"});
     let agent = described(&program, good, Limits::default());
     let findings = agent.open().await.unwrap().inspect().await.unwrap();
-    assert!(findings.faults.is_empty() && findings.warnings.len() == 1, "{findings:?}");
+    assert!(findings.faults.is_empty() && findings.warnings.is_empty(), "{findings:?}");
     let agent = described(&program, json!({}), Limits::default());
     let warnings = agent.open().await.unwrap().inspect().await.unwrap().warnings.join("\n");
     assert!(warnings.contains("asks for plug too"), "{warnings}");
@@ -147,6 +147,24 @@ async fn an_agent_that_says_nothing_of_itself_is_used_all_the_same() {
     );
 }
 
+/// However often it ran before: what anybody may write to now is not run now.
+#[tokio::test]
+async fn a_program_that_others_may_write_to_is_not_run() {
+    let agent = agent("echo ran > seen; exit 0", "writable");
+    let mut session = agent.open().await.unwrap();
+    let file = PathBuf::from(agent.program());
+    let mode = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode));
+    mode(0o757).unwrap();
+    for error in [session.off().await.unwrap_err(), session.read().await.unwrap_err()] {
+        assert!(matches!(&error, FenceError::Config { .. }) && error.is_final(), "{error}");
+        let (text, file) = (error.to_string(), file.display().to_string());
+        assert!(text.contains(&file) && text.contains("mode 0757") && text.contains("chmod go-w"), "{text}");
+    }
+    assert_eq!(seen(&agent, "seen"), "");
+    mode(0o755).unwrap();
+    assert_eq!((session.off().await, seen(&agent, "seen").as_str()), (Ok(Answer::Accepted), "ran\n"));
+}
+
 #[tokio::test]
 async fn a_changed_agent_is_known_after_a_check() {
     let program = installed("changed", METADATA, "");
@@ -173,7 +191,7 @@ async fn off_needs_the_code_and_the_word() {
 #[tokio::test]
 async fn exit_codes_have_their_meaning() {
     let table = [
-        (1, "refused"),
+        (1, "failed without a reason"),
         (2, "arguments are missing"),
         (3, "credentials"),
         (4, "not reachable"),
@@ -183,7 +201,8 @@ async fn exit_codes_have_their_meaning() {
         (8, "busy"),
         (10, "password is missing"),
         (11, "privilege"),
-        (77, "refused"),
+        (9, "busy"),
+        (77, "failed without a reason"),
     ];
     for (code, is) in table {
         let error = agent(&format!("exit {code}"), &format!("code{code}")).order("off").await.unwrap_err();
@@ -228,7 +247,7 @@ async fn the_whole_group_dies_at_the_deadline() {
     std::fs::write(PathBuf::from(agent.program()).with_file_name("child"), "").unwrap();
     agent.limits.level = Duration::from_secs(2);
     let error = agent.order("off").await.unwrap_err();
-    assert!(matches!(&error, FenceError::Silent { what, .. } if what.contains("killed")), "{error}");
+    assert!(matches!(&error, FenceError::Killed { action, .. } if action == "off"), "{error}");
     tokio::time::timeout(Duration::from_secs(60), dead(seen(&agent, "child"))).await.expect("it lives on");
 }
 

@@ -14,6 +14,9 @@ use crate::redfish::tests::fake;
 use crate::report::{Attempt, OrderAnswer};
 
 mod fuzz;
+mod hold;
+mod orders;
+mod word;
 
 const UUID: &str = "8839d356-f787-4a0b-8010-d454645c55f8";
 
@@ -54,6 +57,7 @@ fn limits() -> Limits {
         min_interval: ms(30),
         level: long,
         reorder_after: ms(90),
+        obey_within: ms(90),
         backoff: ms(20),
         backoff_max: ms(60),
         close: ms(2_000),
@@ -119,6 +123,7 @@ fn acts_may_move_between_threads() {
     send(read(&target, &limits));
     send(check(&target, &limits));
     send(revoke(&target, "", &limits));
+    send(restore(&target, "", RestorePolicy::AlwaysOn, &limits));
 }
 
 #[tokio::test]
@@ -217,23 +222,23 @@ async fn a_device_that_cannot_name_the_machine_is_the_gates_to_judge() {
 }
 
 #[tokio::test]
-async fn a_liar_is_ordered_three_times_and_never_believed() {
+async fn a_liar_is_ordered_twice_and_never_believed() {
     let (url, liar) = fake::start().await;
     liar.lock().unwrap().ack_no_off = true;
     let (address, second) = peer::start(&[3]).await;
     // The second level starts when the first is seen through, long before its time is over.
     let report = off(&target(&[&[redfish(&url)], &[ipmi(address)]], None), &limits(), &open()).await;
-    assert_eq!((report.attempts[0].orders, &report.attempts[0].order), (3, &OrderAnswer::Accepted));
+    assert_eq!((report.attempts[0].orders, &report.attempts[0].order), (2, &OrderAnswer::Accepted));
     assert!(report.attempts[0].error.as_deref().unwrap().contains("obeyed none"));
     assert!(!proves(&report.attempts[0], &limits()));
     assert!(proves(&report.attempts[1], &limits()), "{report:?}");
-    assert_eq!((liar.lock().unwrap().resets.len(), second.lock().unwrap().controls.len()), (3, 1));
+    assert_eq!((liar.lock().unwrap().resets.len(), second.lock().unwrap().controls.len()), (2, 1));
     // Alone it ends without proof.
     liar.lock().unwrap().resets.clear();
     let report = off(&target(&[&[redfish(&url)]], None), &tight(), &open()).await;
     assert!(!report.attempts.iter().any(|a| proves(a, &limits())));
     assert!(report.attempts[0].error.is_some());
-    assert_eq!(liar.lock().unwrap().resets.len(), 3);
+    assert_eq!(liar.lock().unwrap().resets.len(), 2);
 }
 
 #[tokio::test]
@@ -393,8 +398,8 @@ async fn a_slow_first_level_still_counts_while_the_second_fails() {
     let target = target(&[&[redfish(&url)], &[ipmi(address)]], None);
     let (limits, gate) = (Limits { level: Duration::from_secs(10), ..tight() }, open());
     let world = async {
-        // The third order was ignored as well; then the slow chassis gets there.
-        while shared.lock().unwrap().resets.len() < 3 {
+        // The second order was ignored as well; then the slow chassis gets there.
+        while shared.lock().unwrap().resets.len() < 2 {
             tokio::task::yield_now().await;
         }
         shared.lock().unwrap().power = "Off".into();
@@ -459,7 +464,6 @@ async fn a_check_names_what_stands_in_the_way() {
     let checks = check(&both, &limits()).await;
     assert!(checks.iter().all(|c| c.is_ready() && c.logged_in && c.latency.is_some()), "{checks:?}");
     assert!(checks[0].warnings.iter().any(|w| w.contains("http://")));
-    assert!(checks[1].warnings.iter().any(|w| w.contains("always-on")));
     shared.lock().unwrap().allowable = Some(vec!["GracefulShutdown".into()]);
     bmc.lock().unwrap().password = "changed".into();
     let checks = check(&both, &limits()).await;
@@ -480,6 +484,28 @@ async fn a_check_names_what_stands_in_the_way() {
     let warnings = check(&nobody, &limits()).await.remove(0).warnings.join("\n");
     assert!(warnings.contains("factory password") && warnings.contains("no serial or UUID"), "{warnings}");
     assert!(shared.lock().unwrap().resets.is_empty() && bmc.lock().unwrap().controls.is_empty());
+}
+
+/// Both protocols alike: a machine that would start by itself is warned about, one that does not tell is not.
+#[tokio::test]
+async fn a_restore_policy_is_warned_about_where_it_reads_always_on() {
+    let (url, shared) = fake::start().await;
+    let (address, bmc) = peer::start(&[17]).await;
+    let both = target(&[&[redfish(&url)], &[ipmi(address)]], Some("S1"));
+    for (word, bits, warned) in
+        [(Some("AlwaysOn"), 2, 1), (Some("LastState"), 1, 0), (Some("AlwaysOff"), 0, 0), (None, 3, 0)]
+    {
+        shared.lock().unwrap().policy = word.map(str::to_owned);
+        bmc.lock().unwrap().policy = bits;
+        for check in check(&both, &limits()).await {
+            let told: Vec<_> = check.warnings.iter().filter(|w| w.contains("restore policy")).collect();
+            assert_eq!((told.len(), check.is_ready()), (warned, true), "{word:?}: {check:?}");
+            assert!(
+                told.iter().all(|w| w.contains("is always on") && w.contains("set it to always off")),
+                "{told:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -67,9 +67,17 @@ fn each_mistake_is_named() {
         (with(with(ipmi.clone(), "address", "bmc:623"), "port", 624), "another port"),
         (with(ipmi.clone(), "kg", "0xzz"), "not hex"),
         (with(ipmi, "privlvl", "user"), "unknown variant"),
-        (with(agent.clone(), "program", "sh -c reboot"), "there is no shell"),
+        (
+            with(agent.clone(), "program", "sh -c reboot"),
+            "no program of the fence-agents family; give its name",
+        ),
         (with(agent.clone(), "options", json!({"action": "on"})), "`action` is ours"),
-        (with(agent, "options", json!({"plug": "1\naction=on"})), "key = value"),
+        (with(agent.clone(), "program", "/bin/sh"), "no program of the fence-agents family; give its name"),
+        (with(agent.clone(), "options", json!({"a b": "1"})), "may hold letters, digits"),
+        (
+            with(agent, "options", json!({"plug": "1\naction=on"})),
+            r#"the value of "plug" holds a control character"#,
+        ),
         (json!({"type": "watchdog", "address": "x"}), "does not belong to type watchdog"),
     ];
     for (device, says) in cases {
@@ -171,4 +179,32 @@ fn fuzz_descriptions() {
         }
     });
     assert!(accepted > 0 || std::env::var_os("HALBERD_FUZZ_CASE").is_some());
+}
+
+/// The table that the API's own rules are held against too: what one of the two accepts and the other refuses would be found out
+/// when a host has to be fenced.
+#[test]
+fn the_table_of_descriptions_is_kept() {
+    #[derive(Deserialize)]
+    struct Row {
+        why: String,
+        accepted: bool,
+        /// What both sets of rules say to it.
+        says: Option<String>,
+        description: Value,
+    }
+    let rows: Vec<Row> = serde_json::from_str(include_str!("../../tests/descriptions.json")).unwrap();
+    assert!(rows.len() > 60, "{}", rows.len());
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let parsed = FenceDevices::parse(&row.description.to_string());
+            let told = parsed.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            // What went wrong is told before the semicolon, what to do behind it.
+            let no_way_out = matches!(&parsed, Err(ConfigError::Invalid { .. })) && !told.contains("; ");
+            let says = row.says.as_ref().is_none_or(|says| told.contains(says));
+            (parsed.is_ok() != row.accepted || no_way_out || !says).then(|| format!("{}: {told}", row.why))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,6 +1,8 @@
-//! The five commands of a fence as [`IpmiCommand`]s, and what their completion codes mean.
+//! The few commands of a fence as [`IpmiCommand`]s, and what their completion codes mean.
 
 use ipmi_rs::connection::{CompletionErrorCode, IpmiCommand, Message, NetFn, NotEnoughData};
+
+use crate::power::RestorePolicy;
 
 /// How a command is sent again when its answer fails to come.
 pub(super) trait Repeat: IpmiCommand {
@@ -91,6 +93,55 @@ impl IpmiCommand for GetChassisStatus {
 }
 
 impl Repeat for GetChassisStatus {
+    const IDEMPOTENT: bool = true;
+}
+
+impl ChassisStatus {
+    pub(super) fn policy(self) -> Option<RestorePolicy> {
+        match self.restore_policy {
+            0 => Some(RestorePolicy::AlwaysOff),
+            1 => Some(RestorePolicy::LastState),
+            2 => Some(RestorePolicy::AlwaysOn),
+            _ => None,
+        }
+    }
+}
+
+/// Set Power Restore Policy (28.8).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SetRestorePolicy(pub RestorePolicy);
+
+impl SetRestorePolicy {
+    fn code(self) -> u8 {
+        match self.0 {
+            RestorePolicy::AlwaysOff => 0,
+            RestorePolicy::LastState => 1,
+            RestorePolicy::AlwaysOn => 2,
+        }
+    }
+
+    /// Whether the chassis has this policy, by the bits of its answer.
+    pub(super) fn is_among(self, supported: u8) -> bool {
+        supported >> self.code() & 1 == 1
+    }
+}
+
+impl From<SetRestorePolicy> for Message {
+    fn from(c: SetRestorePolicy) -> Self {
+        Self::new_request(NetFn::Chassis, 0x06, vec![c.code()])
+    }
+}
+
+impl IpmiCommand for SetRestorePolicy {
+    /// A bit for each policy that the chassis has.
+    type Output = u8;
+    type Error = NotEnoughData;
+    fn parse_success_response(data: &[u8]) -> Result<u8, NotEnoughData> {
+        data.first().copied().ok_or(NotEnoughData)
+    }
+}
+
+impl Repeat for SetRestorePolicy {
     const IDEMPOTENT: bool = true;
 }
 

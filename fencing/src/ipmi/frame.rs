@@ -55,6 +55,18 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// A message outside any session, as before RMCP+ (13.6): only Get Channel Authentication Capabilities goes so.
+pub(super) fn outside(message: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(message.len()).expect("our messages are far shorter than 256 bytes");
+    [&RMCP[..], &[0; 9], &[length], message].concat()
+}
+
+/// The message of a datagram outside any session.
+pub(super) fn from_outside(datagram: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = datagram.strip_prefix(&RMCP)?.strip_prefix(&[0; 9])?.split_first()?;
+    rest.get(..usize::from(*length))
+}
+
 /// A datagram up to and including its payload.
 pub(super) fn packet(payload_type: u8, session: [u8; 4], sequence: u32, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("our payloads are far shorter than 64 KiB");

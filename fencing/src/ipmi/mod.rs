@@ -6,15 +6,18 @@
 //! number, netFn, command and both checksums; idempotent commands repeated, `on` never; the session always closed.
 //!
 //! `frame` is bytes, `auth` is keys, `handshake` is the login as pure steps, `session` is the socket and its timers,
-//! `commands` are the five commands of a fence.
+//! `commands` are the commands of a fence, `inspect` those of a check.
 
 mod auth;
 mod commands;
 mod frame;
 mod handshake;
+mod inspect;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
+
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -24,9 +27,11 @@ use zeroize::Zeroizing;
 use crate::device::{self, Device, Privilege};
 use crate::error::FenceError;
 use crate::limits::Limits;
-use crate::power::{self, Answer, Findings, Identity, PowerDevice, PowerSession, PowerState};
+use crate::power::{self, Answer, Findings, Identity, PowerDevice, PowerSession, PowerState, RestorePolicy};
 use auth::Suite;
-use commands::{GetChassisStatus, GetSystemGuid, Meaning, PowerDown, PowerUp, SetPrivilege, meaning};
+use commands::{
+    GetChassisStatus, GetSystemGuid, Meaning, PowerDown, PowerUp, SetPrivilege, SetRestorePolicy, meaning,
+};
 use handshake::Login;
 use session::{Completion, Link};
 
@@ -84,8 +89,16 @@ impl PowerDevice for Ipmi {
             .next()
             .ok_or_else(|| unreachable("name has no address".into()))?;
         let link = session::establish(&self.name, address, &self.login, &self.suites, &self.limits).await?;
-        let mut session =
-            Session { name: self.name.clone(), link, limits: self.limits.clone(), note: None, ready: false };
+        let mut session = Session {
+            name: self.name.clone(),
+            address,
+            privilege: self.login.privilege,
+            link,
+            limits: self.limits.clone(),
+            note: None,
+            ready: false,
+            restore_policy: None,
+        };
         // A failed privilege request is told by `off`; reading goes without.
         if let Err(e @ (FenceError::Silent { .. } | FenceError::Unreachable { .. })) =
             session.raise(self.login.privilege).await
@@ -98,11 +111,16 @@ impl PowerDevice for Ipmi {
 
 struct Session {
     name: String,
+    address: SocketAddr,
+    /// Asked for: 3 operator, 4 administrator.
+    privilege: u8,
     link: Link,
     limits: Limits,
     note: Option<String>,
     /// The privilege asked for was granted.
     ready: bool,
+    /// As the last status had it.
+    restore_policy: Option<RestorePolicy>,
 }
 
 impl Session {
@@ -153,6 +171,7 @@ impl PowerSession for Session {
     async fn read(&mut self) -> Result<PowerState, FenceError> {
         let status =
             self.link.run(GetChassisStatus).await?.map_err(|c| self.error("Get Chassis Status", c))?;
+        self.restore_policy = status.policy();
         if status.control_fault {
             self.note =
                 Some("chassis reports a power control fault: it tried to change power and failed".into());
@@ -172,6 +191,26 @@ impl PowerSession for Session {
         self.answer("Chassis Control on", answer)
     }
 
+    fn restore_policy(&self) -> Option<RestorePolicy> {
+        self.restore_policy
+    }
+
+    async fn set_restore_policy(&mut self, policy: RestorePolicy) -> Result<(), FenceError> {
+        let (command, doing) = (SetRestorePolicy(policy), "Set Power Restore Policy");
+        let supported = self.link.run(command).await?.map_err(|c| self.error(doing, c))?;
+        if command.is_among(supported) {
+            return Ok(());
+        }
+        let detail = format!("{doing}: the chassis has no policy {policy}");
+        Err(FenceError::Refused { device: self.name.clone(), detail })
+    }
+
+    fn would(&self) -> Option<String> {
+        let level = if self.privilege == 3 { "operator" } else { "administrator" };
+        let suite = self.link.suite().id();
+        self.ready.then(|| format!("IPMI Chassis Control 00h (power down), cipher suite {suite}, {level}"))
+    }
+
     async fn inspect(&mut self) -> Result<Findings, FenceError> {
         let mut findings = Findings::default();
         if !self.ready {
@@ -180,20 +219,27 @@ impl PowerSession for Session {
                 .faults
                 .push(format!("the account may not switch power ({why}); give it OPERATOR privilege"));
         }
-        let status =
-            self.link.run(GetChassisStatus).await?.map_err(|c| self.error("Get Chassis Status", c))?;
-        match status.restore_policy {
-            2 => findings.warnings.push(
-                "power restore policy is always-on: the machine starts by itself when supply returns; set always-off".into(),
-            ),
-            3 => findings.warnings.push("power restore policy is unknown to the BMC".into()),
-            _ => {}
-        }
         if self.link.suite() == Suite::Three {
             findings
                 .warnings
                 .push("cipher suite 3 (SHA-1) is in use; enable suite 17 if the BMC has it".into());
         }
+        if inspect::offered(&mut self.link).await.is_some_and(|suites| suites.contains(&0)) {
+            findings.warnings.push(
+                "the BMC lists cipher suite 0, which lets anybody in without a password; disable it".into(),
+            );
+        }
+        if let Some(id) = self.link.ask(inspect::GetDeviceId, inspect::PATIENCE).await {
+            if id.updating {
+                findings
+                    .warnings
+                    .push("the BMC is updating its firmware or starting; commands may fail".into());
+            }
+            findings.firmware = Some(format!("{} (product {:#06x})", id.firmware, id.product));
+            findings.manufacturer = Some(id.maker());
+        }
+        let capabilities = inspect::capabilities(self.address, self.privilege).await;
+        findings.warnings.extend(capabilities.into_iter().flat_map(inspect::Capabilities::warnings));
         Ok(findings)
     }
 

@@ -215,7 +215,7 @@ fn unreachable(device: &str, error: &io::Error) -> FenceError {
     FenceError::Unreachable { device: device.to_owned(), detail: error.to_string() }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
+pub(super) async fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(address).await?;
@@ -316,6 +316,15 @@ impl Link {
                 }
             }
         }
+    }
+
+    /// Asks something that nobody depends on, for so long: `None` for silence and for every refusal.
+    pub(super) async fn ask<C: Repeat>(&mut self, command: C, patience: Duration) -> Option<C::Output> {
+        let usual = (self.budget, std::mem::take(&mut self.resend));
+        (self.budget, self.resend) = (patience, vec![patience / 2]);
+        let answer = self.run(command).await;
+        (self.budget, self.resend) = usual;
+        answer.ok()?.ok()
     }
 
     fn parse<C: Repeat>(&self, answer: frame::Response) -> Result<Result<C::Output, Completion>, FenceError> {

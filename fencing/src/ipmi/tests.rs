@@ -13,6 +13,7 @@ use super::handshake::{Failure, Login, Next, Round, Step};
 use super::session::Window;
 use recorded::{hex, recordings, tagged};
 
+mod checks;
 mod fuzz;
 pub(crate) mod peer;
 mod recorded;

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName,
     HeaderValue, IF_MATCH, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Client, Method, StatusCode, Url, redirect};
@@ -18,6 +18,9 @@ use crate::limits::Limits;
 
 /// Redirects of one GET; a service that needs more goes round in circles.
 const REDIRECTS: usize = 3;
+
+/// A wait of unknown length: longer than any cap.
+const SOME_WAIT: Duration = Duration::from_secs(3_600);
 
 /// How requests prove who sends them.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub(super) struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// The peer's certificate (DER), where there is TLS.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl Reply {
@@ -59,15 +64,30 @@ impl Reply {
         self.header(&ETAG).map(str::to_owned)
     }
 
-    /// Seconds of Retry-After; the form with a date is not used by BMCs.
+    /// How long Retry-After asks us to wait: seconds, or a date by the BMC's own clock, whose present is the answer's Date (RFC 9110
+    /// 10.2.3). Our clock has no part in it: theirs is often years away. A date without a Date beside it asks for some wait, so
+    /// the caller's cap decides.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        self.header(&RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
+        let text = self.header(&RETRY_AFTER)?.trim();
+        if let Ok(seconds) = text.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let until = http_date(text)?;
+        let Some(now) = self.header(&DATE).and_then(http_date) else { return Some(SOME_WAIT) };
+        Some(Duration::from_secs(u64::try_from(until - now).unwrap_or_default()))
     }
 
     /// The body as JSON, whatever the status; `Null` if it is none.
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
+}
+
+/// Seconds since 1970 of an IMF-fixdate (RFC 9110 5.6.7).
+fn http_date(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let date = chrono::DateTime::parse_from_rfc2822(text).ok().filter(|_| text.ends_with(" GMT"))?;
+    Some(date.timestamp())
 }
 
 impl Http {
@@ -83,6 +103,7 @@ impl Http {
         let builder = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
+            .tls_info(true)
             .http1_only()
             .pool_max_idle_per_host(0)
             .connect_timeout(limits.connect)
@@ -185,6 +206,8 @@ impl Http {
         }
         let mut response = request.send().await.map_err(|e| self.failed(&e, &what))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        let tls = response.extensions().get::<reqwest::tls::TlsInfo>();
+        let certificate = tls.and_then(|tls| tls.peer_certificate()).map(<[u8]>::to_vec);
         let too_large = || self.malformed(format!("{what} answers more than {} bytes", self.max_body));
         if response.content_length().is_some_and(|n| n > self.max_body as u64) {
             return Err(too_large());
@@ -196,7 +219,7 @@ impl Http {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, headers, body: bytes })
+        Ok(Reply { status, headers, body: bytes, certificate })
     }
 
     /// What a status means for the next move (not for orders that may be "already so": see `order`).
@@ -267,7 +290,7 @@ fn tls_error(error: &reqwest::Error) -> Option<String> {
 }
 
 /// Message ids and texts of a Redfish error, for people; the first few.
-fn said(body: &Value) -> String {
+pub(super) fn said(body: &Value) -> String {
     let texts: Vec<&str> = messages(body).take(2).collect();
     if texts.is_empty() { String::new() } else { format!(": {:.200}", texts.join(" / ")) }
 }

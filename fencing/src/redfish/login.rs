@@ -19,6 +19,8 @@ pub(super) struct Login {
     sessions: Option<String>,
     /// The collection of systems, from the same service root.
     pub systems: String,
+    /// The service that tells of accounts and their roles.
+    pub accounts: Option<String>,
 }
 
 /// Logs in: a session where the service root names a session service, else Basic.
@@ -26,13 +28,15 @@ pub(super) async fn log_in(http: &Http, device: &Device) -> Result<Login, FenceE
     let username = device.username.clone().unwrap_or_default();
     let password = device.password.clone().unwrap_or_else(|| SecretString::from(""));
     let (_, root) = http.get(&Auth::None, "/redfish/v1/").await?;
+    let accounts = model::link(&root["AccountService"]).map(str::to_owned);
     let systems = model::link(&root["Systems"]).unwrap_or("/redfish/v1/Systems").to_owned();
     let service = model::link(&root["SessionService"]);
     let sessions = match (model::link(&root["Links"]["Sessions"]), service) {
         (Some(sessions), _) => sessions.to_owned(),
         (None, Some(service)) => format!("{}/Sessions", service.trim_end_matches('/')),
         (None, None) => {
-            return Ok(Login { auth: Auth::Basic(username, password), uri: None, sessions: None, systems });
+            let auth = Auth::Basic(username, password);
+            return Ok(Login { auth, uri: None, sessions: None, systems, accounts });
         }
     };
     let url = http.resolve(&sessions)?;
@@ -52,7 +56,8 @@ pub(super) async fn log_in(http: &Http, device: &Device) -> Result<Login, FenceE
     let token = token.ok_or_else(|| http.malformed("login gives no X-Auth-Token"))?;
     let body = reply.json();
     let uri = reply.location().or_else(|| model::link(&body)).map(|l| http.resolve(l)).transpose()?;
-    Ok(Login { auth: Auth::Session(SecretString::from(token)), uri, sessions: Some(sessions), systems })
+    let (auth, sessions) = (Auth::Session(SecretString::from(token)), Some(sessions));
+    Ok(Login { auth, uri, sessions, systems, accounts })
 }
 
 impl Login {

@@ -10,6 +10,7 @@ mod login;
 mod model;
 mod order;
 mod quirks;
+mod roles;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tls;
@@ -19,13 +20,18 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::error::{FenceError, clip};
+use crate::error::{FenceError, clip, one_line};
 use crate::limits::Limits;
-use crate::power::{Answer, Expected, Findings, Identity, PowerDevice, PowerSession, PowerState};
+use crate::power::{
+    Answer, Expected, Findings, Identity, PowerDevice, PowerSession, PowerState, RestorePolicy,
+};
 use http::{Auth, Http};
 
 /// Members that are looked at to find the machine by its identity. A chassis has some tens of blades at most.
 const MEMBERS: usize = 64;
+
+/// Characters of a dry run's line: an URL and a body.
+const WOULD: usize = 1_000;
 
 /// A described Redfish service.
 #[derive(Debug)]
@@ -73,6 +79,8 @@ impl PowerDevice for Redfish {
             first_state: None,
             task: None,
             note: None,
+            restore_policy: None,
+            came_to_nothing: false,
         }))
     }
 }
@@ -93,6 +101,10 @@ struct Session {
     /// Monitor of the task behind a 202.
     task: Option<String>,
     note: Option<String>,
+    /// As the last document had it.
+    restore_policy: Option<RestorePolicy>,
+    /// The last order's task failed.
+    came_to_nothing: bool,
 }
 
 impl Session {
@@ -118,6 +130,7 @@ impl Session {
             return Err(FenceError::WrongMachine { device: self.device.name(), expected, found });
         }
         self.identity = self.identity.take().or(seen);
+        self.restore_policy = model::restore_policy(&document);
         Ok((reply, document))
     }
 
@@ -184,15 +197,20 @@ impl Session {
         let Ok(reply) = self.http.send(&self.auth(), reqwest::Method::GET, url, None, None).await else {
             return;
         };
-        match (reply.status.as_u16(), model::task(&reply.json())) {
+        let document = reply.json();
+        match (reply.status.as_u16(), model::task(&document)) {
             (_, Some(model::Task::Failed(state))) => {
-                self.note = Some(format!("the reset's task ended {state}"))
+                let said = model::task_says(&document);
+                self.note = Some(clip(&format!("the reset's task ended {state}{said}")));
+                self.came_to_nothing = true;
             }
             (202, _) | (200, Some(model::Task::Running)) => return,
             // Tasks vanish after a while, and some BMCs do not know one just created.
             (404, _) => {}
             (status @ 400..=599, _) => {
-                self.note = Some(format!("the reset's task ended with status {status}"))
+                let said = http::said(&document);
+                self.note = Some(clip(&format!("the reset's task ended with status {status}{said}")));
+                self.came_to_nothing = true;
             }
             _ => {}
         }
@@ -230,9 +248,27 @@ impl PowerSession for Session {
         self.order("On", PowerState::On).await
     }
 
+    fn restore_policy(&self) -> Option<RestorePolicy> {
+        self.restore_policy
+    }
+
+    async fn set_restore_policy(&mut self, policy: RestorePolicy) -> Result<(), FenceError> {
+        self.patch_restore_policy(policy).await
+    }
+
+    fn came_to_nothing(&mut self) -> bool {
+        std::mem::take(&mut self.came_to_nothing)
+    }
+
+    fn would(&self) -> Option<String> {
+        let (target, allowed) = self.action.as_ref()?;
+        let offered = allowed.as_ref().is_none_or(|all| all.iter().any(|a| a == "ForceOff"));
+        offered.then(|| one_line(&format!("POST {target} {{\"ResetType\":\"ForceOff\"}}"), WOULD))
+    }
+
     async fn inspect(&mut self) -> Result<Findings, FenceError> {
         let mut findings = Findings::default();
-        let (_, document) = self.fetch().await?;
+        let (reply, document) = self.fetch().await?;
         match self.offered(&document).await {
             Ok((_, Some(allowed))) if !allowed.iter().any(|a| a == "ForceOff") => findings.faults.push(clip(
                 &format!("ForceOff is not offered, only {}; this device cannot fence", allowed.join(", ")),
@@ -243,11 +279,10 @@ impl PowerSession for Session {
                 .push("the BMC does not list its reset types; prove ForceOff by a drill".into()),
             Err(e) => findings.faults.push(e.to_string()),
         }
-        if document["PowerRestorePolicy"] == "AlwaysOn" {
-            findings.warnings.push(
-                "power restore policy is AlwaysOn: the machine starts by itself when supply returns; set AlwaysOff".into(),
-            );
+        if let Some(ends) = reply.certificate.as_deref().and_then(tls::not_after) {
+            findings.warnings.extend(tls::expiry(ends, tls::now()));
         }
+        findings.faults.extend(self.role_too_low().await);
         if matches!(self.auth(), Auth::Basic(..)) {
             findings.warnings.push("no session service: an order in flight cannot be revoked".into());
         }

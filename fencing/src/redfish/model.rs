@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::quirks;
 use crate::error::clip;
-use crate::power::{self, Identity, PowerState};
+use crate::power::{self, Identity, PowerState, RestorePolicy};
 
 /// Longest name, serial number or model that is one. SMBIOS strings on record have some tens of characters; what is longer
 /// is rubbish, and rubbish names no machine.
@@ -31,6 +31,23 @@ pub(super) fn power_state(system: &Value) -> PowerState {
         Some(Value::String(s)) if s == "Off" => PowerState::Off,
         Some(Value::String(s)) => PowerState::Other(clip(&s.chars().take(40).collect::<String>())),
         Some(_) => PowerState::Other("PowerState is no word".into()),
+    }
+}
+
+/// What the machine does when supply returns.
+pub(super) fn restore_policy(system: &Value) -> Option<RestorePolicy> {
+    const ALL: [RestorePolicy; 3] =
+        [RestorePolicy::AlwaysOff, RestorePolicy::LastState, RestorePolicy::AlwaysOn];
+    let word = system["PowerRestorePolicy"].as_str()?;
+    ALL.into_iter().find(|policy| policy_word(*policy) == word)
+}
+
+/// Redfish's word for it.
+pub(super) fn policy_word(policy: RestorePolicy) -> &'static str {
+    match policy {
+        RestorePolicy::AlwaysOff => "AlwaysOff",
+        RestorePolicy::LastState => "LastState",
+        RestorePolicy::AlwaysOn => "AlwaysOn",
     }
 }
 
@@ -80,6 +97,14 @@ pub(super) enum Task {
     Running,
     Completed,
     Failed(String),
+}
+
+/// The task's own words for how it went, the first few (Task.Messages, of the form of an error's ExtendedInfo).
+pub(super) fn task_says(document: &Value) -> String {
+    let messages = document["Messages"].as_array().into_iter().flatten();
+    let texts: Vec<&str> =
+        messages.filter_map(|m| m["Message"].as_str().or(m["MessageId"].as_str())).take(2).collect();
+    if texts.is_empty() { String::new() } else { format!(": {}", texts.join(" / ")) }
 }
 
 pub(super) fn task(document: &Value) -> Option<Task> {

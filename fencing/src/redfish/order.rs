@@ -1,4 +1,4 @@
-//! The Reset action: where to, which type, and what its answers mean.
+//! The Reset action: where to, which type, and what its answers mean. And the one other change, the restore policy.
 
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode, Url};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::http::Reply;
 use super::{Session, model, quirks};
 use crate::error::{FenceError, clip};
-use crate::power::{Answer, PowerState};
+use crate::power::{Answer, PowerState, RestorePolicy};
 
 impl Session {
     /// The Reset action, looked up once: the document that identified the machine has it, and an order must not depend
@@ -28,7 +28,13 @@ impl Session {
             device: self.device.name(),
             detail: "the system has no ComputerSystem.Reset action".into(),
         })?;
-        let target = self.http.resolve(&target)?;
+        // Nothing was sent, and nothing will be: our credentials are for this service alone.
+        let target = self.http.resolve(&target).map_err(|_| FenceError::NotOffered {
+            device: self.device.name(),
+            detail: clip(&format!(
+                "its Reset action leads to {target:?}, another origin, which gets nothing"
+            )),
+        })?;
         let allowed = match (reset.allowed, reset.action_info) {
             (None, Some(info)) => {
                 // A broken ActionInfo shall not stand between us and the order.
@@ -53,13 +59,16 @@ impl Session {
             let detail = clip(&format!("{kind} is not offered, only {}", allowed.join(", ")));
             return Err(FenceError::NotOffered { device: self.device.name(), detail });
         }
-        let mut reply = self.post(target.clone(), kind).await?;
+        let body = json!({"ResetType": kind});
+        let mut reply = self.change(Method::POST, target.clone(), &body).await?;
         if matches!(reply.status.as_u16(), 404 | 405) {
             // The path may have moved since it was looked up.
             self.action = None;
-            let (again, _) = self.action().await?;
-            if again != target {
-                reply = self.post(again, kind).await?;
+            match self.action().await {
+                Ok((again, _)) if again != target => reply = self.change(Method::POST, again, &body).await?,
+                // What was sent was refused, whatever is offered now.
+                Ok(_) | Err(FenceError::NotOffered { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         match reply.status.as_u16() {
@@ -68,6 +77,7 @@ impl Session {
                 let task =
                     reply.location().map(str::to_owned).or_else(|| model::link(&body).map(str::to_owned));
                 self.task = task.filter(|_| reply.status == StatusCode::ACCEPTED);
+                self.came_to_nothing = false;
                 Ok(Answer::Accepted)
             }
             409 => self.already(&reply, kind, wanted).await,
@@ -90,20 +100,53 @@ impl Session {
         Err(FenceError::Busy { device: self.device.name(), detail, retry_after: reply.retry_after() })
     }
 
-    /// POSTs the order: without If-Match; on 412 or 428 with the system's ETag exactly as given; on a further 412
+    /// Sets the restore policy where the system's document has one; a document without it gets nothing.
+    pub(super) async fn patch_restore_policy(&mut self, policy: RestorePolicy) -> Result<(), FenceError> {
+        let device = self.device.name();
+        let link = self.system.clone().filter(|_| self.restore_policy.is_some()).ok_or_else(|| {
+            let detail = "the system's document has no PowerRestorePolicy".to_owned();
+            FenceError::NotOffered { device, detail }
+        })?;
+        let target = self.http.resolve(&link)?;
+        let body = json!({"PowerRestorePolicy": model::policy_word(policy)});
+        let reply = self.change(Method::PATCH, target, &body).await?;
+        match reply.status.as_u16() {
+            200..=299 => {
+                self.restore_policy = None;
+                Ok(())
+            }
+            _ => Err(self.http.refused(&reply, "PATCH PowerRestorePolicy")),
+        }
+    }
+
+    /// A change that was not carried out here (RFC 9110 15.4: what a 301, 302, 307 or 308 answers is elsewhere) and is not sent
+    /// there. After a 303 it may have been.
+    fn led_away(&self, method: &Method, from: &Url, to: &str) -> FenceError {
+        let detail = clip(&format!(
+            "{method} {} is redirected to {to:?}, which gets nothing; set `address` to where the service is",
+            from.path()
+        ));
+        FenceError::Refused { device: self.device.name(), detail }
+    }
+
+    /// Sends a change: without If-Match; on 412 or 428 with the system's ETag exactly as given; on a further 412
     /// without. Firmwares contradict each other here: some refuse any If-Match on an action, others demand one. A
-    /// redirect of the same origin is followed once, for it was not executed.
-    async fn post(&mut self, target: Url, kind: &str) -> Result<Reply, FenceError> {
-        let body = json!({"ResetType": kind});
+    /// redirect of the same origin is followed once, for it was not executed; one to another origin or a second one is a
+    /// refusal, and asking again would not change it.
+    async fn change(&mut self, method: Method, target: Url, body: &Value) -> Result<Reply, FenceError> {
         let auth = self.auth();
         let mut target = target;
-        let mut reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), None).await?;
+        let mut reply = self.http.send(&auth, method.clone(), target.clone(), Some(body), None).await?;
         if matches!(reply.status.as_u16(), 307 | 308)
             && let Some(to) = reply.location()
         {
-            let to = target.join(to).map_err(|e| self.http.malformed(format!("redirect: {e}")))?;
-            target = self.http.resolve(to.as_str())?;
-            reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), None).await?;
+            let next = target.join(to).ok().and_then(|to| self.http.resolve(to.as_str()).ok());
+            let Some(next) = next else { return Err(self.led_away(&method, &target, to)) };
+            target = next;
+            reply = self.http.send(&auth, method.clone(), target.clone(), Some(body), None).await?;
+        }
+        if matches!(reply.status.as_u16(), 301 | 302 | 307 | 308) {
+            return Err(self.led_away(&method, &target, reply.location().unwrap_or_default()));
         }
         if !matches!(reply.status.as_u16(), 412 | 428) {
             return Ok(reply);
@@ -113,10 +156,10 @@ impl Session {
         let inner =
             system["@odata.etag"].as_str().filter(|e| !e.is_empty() && HeaderValue::from_str(e).is_ok());
         let Some(etag) = fresh.etag().or(inner.map(str::to_owned)) else { return Ok(reply) };
-        let reply = self.http.send(&auth, Method::POST, target.clone(), Some(&body), Some(&etag)).await?;
+        let reply = self.http.send(&auth, method.clone(), target.clone(), Some(body), Some(&etag)).await?;
         if reply.status != StatusCode::PRECONDITION_FAILED {
             return Ok(reply);
         }
-        self.http.send(&auth, Method::POST, target, Some(&body), None).await
+        self.http.send(&auth, method, target, Some(body), None).await
     }
 }

@@ -56,6 +56,38 @@ fn authorities(file: &str) -> Result<RootCertStore, String> {
     if store.is_empty() { Err(format!("tls.ca_file {file} holds no certificate")) } else { Ok(store) }
 }
 
+/// A certificate that ends within this time deserves a warning: a month is what it takes to have one made where that needs people.
+const SOON: i64 = 30 * 86_400;
+
+/// When a certificate (DER) ends, in seconds since 1970; `None` if it is none.
+pub(crate) fn not_after(certificate: &[u8]) -> Option<i64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
+
+/// What to say of a certificate that ends then. One that has ended and yet was accepted is pinned, or nobody looks at it.
+pub(crate) fn expiry(ends: i64, now: i64) -> Option<String> {
+    let date =
+        chrono::DateTime::from_timestamp(ends, 0).map(|d| d.date_naive().to_string()).unwrap_or_default();
+    match ends - now {
+        left if left > SOON => None,
+        ..0 => Some(format!(
+            "the certificate ended on {date}; it is accepted because it is pinned or none is checked, renew it"
+        )),
+        left => Some(format!("the certificate ends on {date}, in {} days; renew it", left / 86_400)),
+    }
+}
+
+/// Seconds since 1970, for warnings about certificates: no decision hangs on it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "certificates end by the wall clock, and only a warning comes of it"
+)]
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Accepts the certificate with this SHA-256, or any if there is none.
 #[derive(Debug)]
 struct Pinned {

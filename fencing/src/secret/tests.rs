@@ -86,7 +86,11 @@ async fn files_variables_and_plain_secrets() {
 async fn what_leads_nowhere_is_named_and_the_secret_is_not() {
     let cases = [
         ("file:/nonexistent/p".to_owned(), "No such file"),
-        (format!("file:{}", file("open", "t0ps3cret", 0o644)), "mode 0644"),
+        (format!("file:{}", file("open", "t0ps3cret", 0o604)), "mode 0604"),
+        (
+            format!("file:{}", file("group", "t0ps3cret", 0o640)),
+            "mode 0640); give it to the engine's user and chmod 600",
+        ),
         (format!("file:{}", file("lines", "t0ps3cret\nmore", 0o600)), "more than one line"),
         (format!("file:{}", file("empty", "\n", 0o600)), "empty"),
         (format!("file:{}", file("huge", &"t0ps3cret".repeat(1_000), 0o600)), "at most 4096 bytes"),

@@ -1,5 +1,6 @@
 //! All that can be made to go wrong. A duration of `None` means until told otherwise.
 
+use crate::metal::{IfMatch, RestorePolicy};
 use crate::model::Network;
 use uuid::Uuid;
 
@@ -76,6 +77,22 @@ pub enum BmcFault {
     SlowAnswer(u64),
     /// All open sessions are gone, as after a reset of the BMC.
     ForgetSessions,
+    /// Knows nothing of a restore policy: no property, no command.
+    NoRestorePolicy,
+    /// Shows its restore policy and takes no other (Redfish 405; IPMI: no such command).
+    FixedRestorePolicy,
+    /// Redfish: what it makes of `If-Match` on whatever changes something.
+    IfMatch(IfMatch),
+    /// Redfish: says with a date when to come again.
+    RetryAfterDate,
+    /// IPMI: says that nameless users may log in (they may not, here).
+    AnonymousLogin,
+    /// IPMI: says that its firmware is being updated.
+    Updating,
+    /// IPMI: lists cipher suite 0, which asks for no password.
+    SuiteZero,
+    /// The account has lost its privilege: it may look and not touch.
+    ReadOnly,
 }
 
 /// A fault to inject.
@@ -87,12 +104,22 @@ pub enum Fault {
     HostHang { host: String, for_ms: Option<u64> },
     /// The kernel panics and halts; power stays on, guests are gone.
     HostPanic { host: String },
-    /// Mains are back and the host is switched on: it boots with a new boot id.
+    /// Mains are back and somebody switches the host on, whatever its restore policy: it boots with a new boot id.
     HostReturn { host: String },
     /// The host loses these networks.
     NetworkCut { host: String, networks: Vec<Network>, for_ms: Option<u64> },
     /// All networks of the host work again.
     NetworkHealed { host: String },
+    /// The supply of a host is back: the restore policy decides whether it starts. Without an earlier loss nothing happens.
+    SupplyReturn { host: String },
+    /// The same for all hosts of the rack.
+    RackSupplyReturn { rack: String },
+    /// Somebody sets the host's restore policy.
+    RestorePolicy { host: String, policy: RestorePolicy },
+    /// The bare-metal service does not answer (its power sync goes on).
+    IronicDown { for_ms: Option<u64> },
+    /// It answers again.
+    IronicHealed,
     /// All hosts of the rack and their BMCs lose power.
     RackDown { rack: String },
     /// The BMC misbehaves.

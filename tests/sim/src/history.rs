@@ -1,6 +1,7 @@
 //! What happened, in order: each call that changes something, accepted or refused, and each physical change.
 
 use crate::fault::Fault;
+use crate::metal::RestorePolicy;
 use uuid::Uuid;
 
 /// One entry of the history.
@@ -23,6 +24,10 @@ pub enum What {
     OnOrdered { bmc: String, machine: String },
     /// A BMC refused or ignored a power order.
     PowerOrderRefused { bmc: String, why: String },
+    /// A BMC set a restore policy; `machine` is the host it is for.
+    RestorePolicySet { bmc: String, machine: String, policy: RestorePolicy },
+    /// The bare-metal service's power sync found another power than it has on record, and ordered that.
+    PowerForced { host: String, on: bool },
     /// The host's power went away: its memory is gone.
     PoweredOff { host: String },
     /// The host got power and begins to boot.

@@ -1,7 +1,7 @@
 //! A simulated cloud that can be broken, and that knows the truth.
 //!
-//! [`World`] is one value: hypervisors with power, boots and networks, guests, BMCs, and the Keystone, Nova and
-//! Placement that describe them. It does no I/O and owns no clock: every call carries `now`, milliseconds of
+//! [`World`] is one value: hypervisors with power, boots and networks, guests, BMCs, and the Keystone, Nova, Placement
+//! and (where a host is enrolled in it) ironic that describe them. It does no I/O and owns no clock: every call carries `now`, milliseconds of
 //! virtual time, and all chance comes from the seed. What Nova *believes* is kept apart from what *happens*: the
 //! ledger in [`truth`] knows which guest executes on which host and notes each instant at which one executes
 //! twice, so that checkers that know nothing of the product can judge it.
@@ -10,7 +10,6 @@
 //! ([`shell::Cloud`]: real HTTP, Redfish and IPMI on loopback, in real time). Nova's behaviour is the one observed on
 //! a real Nova 34, its odd corners included: a second evacuate is accepted and does damage, `200` means "recorded".
 //! Neither shell shares a codec with the product: a fake that did would agree only with itself.
-
 //!
 //! ```
 //! use halberd_sim::{Fault, World, WorldSpec};
@@ -30,6 +29,7 @@
 mod chance;
 pub mod fault;
 pub mod history;
+pub mod metal;
 pub mod model;
 pub mod reply;
 pub mod shell;
@@ -39,6 +39,7 @@ pub mod world;
 
 pub use fault::{BmcFault, Fault, NovaAnswer, Route};
 pub use history::{Deed, What};
+pub use metal::{BmcManners, IfMatch, Node, Restore, RestorePolicy};
 pub use model::{
     Action, ActionEvent, AgentSight, Aggregate, Allocation, EvacuateRequest, HostState, HostView, Identity,
     Migration, MigrationFilter, Network, Power, Provider, Server, ServerFilter, Service, ServicePut, VmState,

@@ -1,5 +1,6 @@
 //! What callers see: plain values, times in milliseconds of virtual time, hosts by name, guests by uuid.
 
+use crate::metal::RestorePolicy;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -65,6 +66,8 @@ pub struct HostView {
     pub uuid: Uuid,
     /// Real power.
     pub power: Power,
+    /// What it does when its supply returns.
+    pub restore_policy: RestorePolicy,
     /// Meaningful while power is on.
     pub state: HostState,
     /// Id of the present (or last) boot.

@@ -1,5 +1,6 @@
 //! What world to build. Defaults are those of a small real cloud: Nova's own intervals, latencies as measured.
 
+use crate::metal::RestorePolicy;
 use crate::model::VmState;
 use std::collections::BTreeMap;
 
@@ -29,6 +30,8 @@ pub struct WorldSpec {
     pub racks: usize,
     /// BMC kinds, dealt out in turn.
     pub bmc_kinds: Vec<BmcKind>,
+    /// What machines do when their supply returns.
+    pub restore_policy: RestorePolicy,
     /// Guests a host can hold (the flavor is 1 VCPU, 1024 MB, 5 GB).
     pub capacity: usize,
     /// Every n-th guest carries `HA_Enabled: True`; 0 for none.
@@ -61,6 +64,8 @@ pub struct WorldSpec {
     pub bmc_latency_ms: u64,
     /// Time a BMC needs to open a session.
     pub bmc_session_latency_ms: u64,
+    /// Time between two power syncs of the bare-metal service (ironic's `sync_power_state_interval`).
+    pub ironic_sync_ms: u64,
     /// Power on to user land.
     pub boot_ms: u64,
     /// User land to a started nova-compute.
@@ -82,6 +87,7 @@ impl Default for WorldSpec {
             guests_per_host: vec![7, 7, 7, 7, 6, 6],
             racks: 2,
             bmc_kinds: vec![BmcKind::Redfish, BmcKind::Ipmi],
+            restore_policy: RestorePolicy::LastState,
             capacity: 200,
             ha_enabled_every: 2,
             stopped_every: 0,
@@ -98,6 +104,7 @@ impl Default for WorldSpec {
             bmc_off_latency_ms: 500,
             bmc_latency_ms: 10,
             bmc_session_latency_ms: 30,
+            ironic_sync_ms: 120_000,
             boot_ms: 20_000,
             compute_start_ms: 3_000,
             guest_task_ms: 1_000,

@@ -1,9 +1,10 @@
 //! A fence act on the simulated BMC, step by step in virtual time, by the rules of the product's fencer: identity in the same
 //! session before any order, the gate before each order, reads a second apart, three orders at most, fifteen seconds a level.
 
+use halberd_core::effect::Done;
 use halberd_core::evidence::{Power, PowerReading};
 use halberd_core::fence::{DeviceAttempt, FenceReport, OrderAnswer, Reading};
-use halberd_sim::{BmcKind, BmcRefusal, World};
+use halberd_sim::{BmcKind, BmcRefusal, Restore, RestorePolicy, World};
 
 use super::sim::mono;
 
@@ -23,6 +24,8 @@ pub struct Act {
     ordered_at: Option<u64>,
     orders: u32,
     attempt: DeviceAttempt,
+    /// The restore policy that was changed, for the row that has to remember it.
+    pub former: Option<RestorePolicy>,
 }
 
 /// What an act does next.
@@ -40,16 +43,28 @@ impl Act {
             device: format!("bmc of {host}"),
             token: None,
             identity_matches: None,
+            stated: false,
+            held: false,
             order: OrderAnswer::NotSent,
             readings: Vec::new(),
             error: None,
             took_ms: 0,
         };
-        Act { host: host.to_owned(), serial, began: now, session: None, ordered_at: None, orders: 0, attempt }
+        Act {
+            host: host.to_owned(),
+            serial,
+            began: now,
+            session: None,
+            ordered_at: None,
+            orders: 0,
+            attempt,
+            former: None,
+        }
     }
 
     pub fn report(&self, world: &World) -> FenceReport {
         let devices = usize::from(world.bmc_kind(&self.host) != BmcKind::None);
+        let devices = devices.max(usize::from(self.attempt.error.is_some()));
         FenceReport { attempts: vec![self.attempt.clone()], levels: vec![devices] }
     }
 
@@ -66,6 +81,16 @@ impl Act {
         }
     }
 
+    /// Off and hold: a machine that would start by itself when its supply comes back is told not to, between the two readings.
+    fn hold(&mut self, world: &mut World, now: u64, session: halberd_sim::world::BmcSession) {
+        if world.bmc_shown_restore(&self.host) != Restore::Settable(RestorePolicy::AlwaysOn) {
+            return;
+        }
+        self.former = Some(RestorePolicy::AlwaysOn);
+        self.attempt.held = true;
+        let _ = world.bmc_set_restore(now, &self.host, session, RestorePolicy::AlwaysOff);
+    }
+
     fn again(&self, at: u64) -> Next {
         if at > self.began + LEVEL_MS { Next::Ended } else { Next::At(at) }
     }
@@ -74,6 +99,8 @@ impl Act {
     pub fn step(&mut self, world: &mut World, now: u64, may_send: bool) -> Next {
         let host = self.host.clone();
         if world.bmc_kind(&host) == BmcKind::None {
+            self.attempt.device = format!("watchdog of {host}");
+            self.attempt.error = Some("a watchdog takes no orders".into());
             return Next::Ended;
         }
         let Some(session) = self.session else {
@@ -134,6 +161,9 @@ impl Act {
             Ok(power) => {
                 let power = if power == halberd_sim::Power::Off { Power::Off } else { Power::On };
                 self.attempt.readings.push(Reading { power, at_ms: now - self.began, after_order: true });
+                if self.attempt.readings.len() == 1 {
+                    self.hold(world, now, session);
+                }
                 let report = self.report(world);
                 let enough =
                     halberd_core::fence::prove(halberd_core::id::HostId(uuid::Uuid::nil()), 0, 0, &report)
@@ -141,6 +171,39 @@ impl Act {
                 if enough { Next::Ended } else { self.again(now + reply.after_ms.max(1) + POLL_MS) }
             }
         }
+    }
+}
+
+/// Switches on and waits for the reading, as far as the simulated BMC lets it; the answer arrives after the given time.
+pub fn on(world: &mut World, now: u64, host: &str, serial: Option<&str>) -> (u64, Done) {
+    let not = |took: u64, why: String| (took, Done::NotExecuted { text: why });
+    let (user, password) = world.bmc_credentials(host);
+    let session = match world.bmc_open(now, host, &user, &password).answer {
+        Ok(session) => session,
+        Err(why) => return not(SILENCE_MS, format!("{why:?}")),
+    };
+    match world.bmc_identity(now, host, session).answer {
+        Ok(identity) if serial.is_some_and(|serial| serial == identity.serial) => {}
+        Ok(identity) => return not(0, format!("another machine answers: {}", identity.serial)),
+        Err(why) => return not(SILENCE_MS, format!("{why:?}")),
+    }
+    match world.bmc_on(now, host, session).answer {
+        Ok(()) => (POLL_MS, Done::Accepted { note: "reads On".into() }),
+        Err(why) => not(SILENCE_MS, format!("{why:?}")),
+    }
+}
+
+/// Gives the BMC its former restore policy back.
+pub fn give_back(world: &mut World, now: u64, host: &str, former: RestorePolicy) -> (u64, Done) {
+    let (user, password) = world.bmc_credentials(host);
+    let given = world
+        .bmc_open(now, host, &user, &password)
+        .answer
+        .and_then(|session| world.bmc_set_restore(now, host, session, former).answer);
+    match given {
+        Ok(true) => (100, Done::Accepted { note: String::new() }),
+        Ok(false) => (100, Done::Refused { status: 405, text: "the BMC takes no policy".into() }),
+        Err(why) => (SILENCE_MS, Done::NotExecuted { text: format!("{why:?}") }),
     }
 }
 

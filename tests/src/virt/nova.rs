@@ -74,9 +74,11 @@ pub fn perform(world: &mut World, now: u64, effect: &Effect) -> (u64, Done) {
         }
         Effect::Stop { instance } => done(world.stop_server(now, instance.0), |()| String::new()),
         Effect::Start { instance } => done(world.start_server(now, instance.0), |()| String::new()),
-        Effect::PowerOff { .. } | Effect::RevokeSessions { .. } | Effect::RunHook { .. } => {
-            (0, Done::Accepted { note: String::new() })
-        }
+        Effect::PowerOff { .. }
+        | Effect::PowerOn { .. }
+        | Effect::RestorePolicy { .. }
+        | Effect::RevokeSessions { .. }
+        | Effect::RunHook { .. } => (0, Done::Accepted { note: String::new() }),
     }
 }
 

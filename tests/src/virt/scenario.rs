@@ -7,12 +7,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use halberd_core::policy::{Policy, Profile, Reporters, Unfenced};
-use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, Route, What, WorldSpec};
+use halberd_core::policy::{Policy, Profile, Reporters, Unfenced, WatchdogProof};
+use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, RestorePolicy, Route, What, WorldSpec};
 
 use super::checker;
 use super::hooks::{Configured, How};
 use super::sim::{Cue, Setup, Sim};
+use super::watchdog::Watchdogs;
 
 /// A scenario read from its folder.
 #[derive(Debug)]
@@ -104,12 +105,43 @@ fn world_line(scenario: &mut Scenario, line: &str) -> Result<(), String> {
             setup.policy.unfenced =
                 if value == "trust-reporter" { Unfenced::TrustReporter } else { Unfenced::Refuse }
         }
+        "gate" => setup.world.gate = value == "yes",
+        "watchdog_proof" => {
+            let word: WatchdogProof =
+                value.parse().map_err(|error: halberd_core::UnknownWord| error.to_string())?;
+            setup.policy.watchdog_proof = word;
+        }
+        "watchdogs" => setup.watchdogs = Some(watchdogs(value)?),
+        "kdump_window_seconds" => setup.policy.kdump_window_ms = number::<u64>(value)? * 1_000,
         "process_all_instances" => setup.policy.process_all_instances = value == "yes",
+        "restore_policy" => {
+            setup.world.restore_policy = match value {
+                "always-on" => RestorePolicy::AlwaysOn,
+                "always-off" => RestorePolicy::AlwaysOff,
+                _ => RestorePolicy::LastState,
+            }
+        }
+        "power_on_when_drained" => setup.policy.power_on_when_drained = value == "yes",
         "hook" => setup.hooks.push(Configured::read(value)?),
         "evacuations_in_flight" => setup.policy.evacuations_in_flight = number(value)?,
         other => return Err(format!("unknown name '{other}'")),
     }
     Ok(())
+}
+
+/// `L W` in seconds, then any of `software`, `silent` (attests nothing), `liars`.
+fn watchdogs(value: &str) -> Result<Watchdogs, String> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let [lease, timeout, kinds @ ..] = words.as_slice() else {
+        return Err("expected watchdogs = LEASE TIMEOUT, in seconds".into());
+    };
+    Ok(Watchdogs {
+        lease_ms: number::<u64>(lease)? * 1_000,
+        timeout_ms: number::<u64>(timeout)? * 1_000,
+        software: kinds.contains(&"software"),
+        attested: !kinds.contains(&"silent"),
+        liars: kinds.contains(&"liars"),
+    })
 }
 
 fn networks(words: &[&str]) -> Vec<Network> {
@@ -212,6 +244,15 @@ fn script_line(line: &str) -> Result<(u64, Cue), String> {
             serial: args.get(1).map(|word| (*word).to_owned()).unwrap_or_default(),
         },
         "disarm" => Cue::Disarm,
+        "agent-stands-still" => Cue::SuspendAgent { host: host()?, for_ms: span(1)?.ok_or("needs seconds")? },
+        "kdump" => Cue::Kdump { host: host()?, for_ms: span(1)?.unwrap_or(0) },
+        "panic-signed" => Cue::Panic(host()?),
+        "fence" => Cue::Fence(host()?),
+        "power-on" => Cue::PowerOn(host()?),
+        "drill" => Cue::Drill(host()?),
+        "disable" => Cue::Compute { host: host()?, enabled: false },
+        "enable" => Cue::Compute { host: host()?, enabled: true },
+        "supply-back" => Cue::Fault(Fault::SupplyReturn { host: host()? }),
         other => return Err(format!("unknown verb '{other}'")),
     };
     Ok(((at * 1_000.0) as u64, cue))
@@ -251,6 +292,9 @@ pub fn tell(sim: &Sim) -> String {
         let flags: Vec<&str> = flags.into_iter().flatten().collect();
         let _ = writeln!(out, "  {} is {} {}", host.name, host.admission, flags.join(", "));
     }
+    for (host, device) in &sim.store.drilled {
+        let _ = writeln!(out, "  {} was shown by a drill on {}", device, sim.store.hosts[host].name);
+    }
     let mut guests: Vec<String> = sim
         .store
         .vmoves
@@ -279,6 +323,9 @@ fn deed_text(what: &What) -> Option<String> {
         What::Booted { host, .. } => format!("{host} has booted"),
         What::Thawed { host } => format!("{host} runs on"),
         What::ForcedDown { host, value } => format!("forced_down of {host} is {value}"),
+        What::RestorePolicySet { machine, policy, .. } => {
+            format!("{machine} is told what to do when its supply is back: {policy:?}")
+        }
         What::Disabled { host, value } => format!("disabled of {host} is {value}"),
         What::EvacuateRefused { code, .. } => format!("Nova refuses an evacuation ({code})"),
         What::EvacuateFailed { why, .. } => format!("an evacuation fails: {why}"),

@@ -3,7 +3,7 @@
 use halberd_core::chance::Chance;
 use halberd_core::event::EventKind;
 use halberd_core::hook::{HookSpec, OnFailure, Point};
-use halberd_core::policy::{Policy, Profile};
+use halberd_core::policy::{Policy, Profile, WatchdogProof};
 use halberd_core::recovery::StateWord;
 use halberd_core::segment::RecoveryMethod;
 use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, Route, WorldSpec};
@@ -11,6 +11,7 @@ use halberd_sim::{BmcFault, BmcKind, Fault, Network, NovaAnswer, Route, WorldSpe
 use super::checker::{self, Findings};
 use super::hooks::{Configured, How};
 use super::sim::{Cue, Setup, Sim, StoreFaults};
+use super::watchdog::Watchdogs;
 
 /// What a seed's run showed, for the "sometimes" counts.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,9 @@ pub struct Shown {
     pub adopted: bool,
     pub takeovers: bool,
     pub returned: bool,
+    /// A host was proved off by the end of its watchdog's lease, and one reset itself.
+    pub leased: bool,
+    pub reset: bool,
     pub failed_over: bool,
     pub story: String,
 }
@@ -80,7 +84,7 @@ pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
     let engines = *pick(chance, &[1, 2, 2]);
     let faults = *pick(chance, &[StoreFaults::default(), StoreFaults { unavailable: 30, ambiguous: 60 }]);
     let agents = !one_in(chance, 4);
-    let setup = Setup {
+    let mut setup = Setup {
         world,
         engines,
         agents,
@@ -91,6 +95,7 @@ pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
         faults,
         ..Setup::default()
     };
+    watch(&mut Chance::new(seed ^ 0x7a7c_5eed), &mut setup);
     let mut cues = Vec::new();
     for _ in 0..between(chance, 1, 5) {
         strike(chance, &setup, &mut cues);
@@ -98,6 +103,26 @@ pub fn draw(seed: u64) -> (Setup, Vec<(u64, Cue)>) {
     nuisances(chance, &setup, &mut cues);
     heal(&setup, &mut cues);
     (setup, cues)
+}
+
+/// Hosts with watchdogs, in every third world with agents: each behind a start gate, since a machine that resets itself boots again. Its
+/// own dice, so that the other worlds stay as they are.
+fn watch(chance: &mut Chance, setup: &mut Setup) {
+    if !setup.agents || !one_in(chance, 3) {
+        return;
+    }
+    let (lease_ms, timeout_ms) = match setup.policy.profile {
+        Profile::Fast => (3_000, 5_000),
+        Profile::Balanced => (5_000, 10_000),
+        Profile::Conservative => (10_000, 15_000),
+    };
+    setup.world.gate = true;
+    // One that has nothing else and boots again amid its evacuations stays with a person, and so do its guests: no end to wait for.
+    setup.world.bmc_kinds.retain(|kind| *kind != BmcKind::None);
+    setup.policy.watchdog_proof =
+        if one_in(chance, 6) { WatchdogProof::Off } else { WatchdogProof::Hardware };
+    let attested = !one_in(chance, 6);
+    setup.watchdogs = Some(Watchdogs { lease_ms, timeout_ms, software: false, attested, liars: false });
 }
 
 /// One host is struck.
@@ -348,6 +373,8 @@ pub fn judge(sim: &Sim) -> Shown {
         adopted: noted("evacuation_adopted"),
         takeovers: sim.store.recoveries.values().any(|(row, _)| row.epoch > 1),
         returned: noted("host_returned"),
+        leased: noted("lease_expired"),
+        reset: !sim.watched.resets.is_empty(),
         failed_over: noted("reserved_host_taken"),
         story: if findings.is_empty() { String::new() } else { super::scenario::tell(sim) },
         findings,

@@ -8,29 +8,29 @@ use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::evidence::{Network, UserLand, Witness};
 use halberd_core::facts::Confirmation;
 use halberd_core::hook::HookWish;
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::{Admission, Asked, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{BootId, EngineId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::lease::{Hold, Observed};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
-use halberd_core::recovery::host::HostRecovery;
+use halberd_core::recovery::host::{HostRecovery, Purpose};
 use halberd_core::recovery::instance::{InstanceRecovery, InstanceState};
 use halberd_core::recovery::process::{ProcessRecovery, ProcessState};
 use halberd_core::recovery::{Body, Recovery, Subject, WORKFLOW_VERSION};
 use halberd_core::runner::{Op, Reply, Runner, Sight};
 use halberd_core::segment::{RecoveryMethod, Segment};
-use halberd_core::sight::Heard;
 use halberd_core::time::{Mono, Stamp};
 use halberd_core::verdict::Judgement;
 use halberd_engine::collect::fleet::Fleet;
 use halberd_engine::collect::look::{self, Todo};
-use halberd_sim::{BmcKind, Fault, World, WorldSpec};
+use halberd_sim::{BmcKind, Fault, ServicePut, World, WorldSpec};
 use uuid::Uuid;
 
 use super::fence::{self, Act, Next};
 use super::hooks::{Configured, HookWorld, How};
 use super::nova;
 use super::store::{ModelStore, Refused};
+use super::watchdog::{self, Watchdogs, Watched};
 
 /// Monotonic time of virtual zero: "long before" can still be said.
 const BASE: u64 = 1_000_000_000;
@@ -42,6 +42,10 @@ const COMMIT_MS: u64 = 3;
 /// Virtual milliseconds as the engines' monotonic clock.
 pub fn mono(now: u64) -> Mono {
     Mono(BASE + now)
+}
+
+fn asked(reason: &str) -> Asked {
+    Asked { actor: "ann".into(), reason: reason.into() }
 }
 
 /// What a run is made of.
@@ -61,6 +65,8 @@ pub struct Setup {
     pub hooks: Vec<Configured>,
     /// How they end, where nothing else is said.
     pub hooks_end: How,
+    /// Every host has one.
+    pub watchdogs: Option<Watchdogs>,
 }
 
 /// How the database lies, in parts of a thousand.
@@ -83,6 +89,7 @@ impl Default for Setup {
             faults: StoreFaults::default(),
             hooks: Vec::new(),
             hooks_end: How::Well(2_000),
+            watchdogs: None,
         }
     }
 }
@@ -109,12 +116,15 @@ pub struct Engine {
     confirmations: BTreeMap<HostId, Confirmation>,
     released: BTreeMap<HostId, Vec<halberd_core::brake::Gate>>,
     hook_wishes: BTreeMap<RecoveryId, HookWish>,
+    ordered: BTreeMap<HostId, Asked>,
+    power_on: BTreeMap<HostId, Asked>,
 }
 
 #[derive(Debug)]
 enum Ev {
     Tick(usize),
     Beats,
+    Watchdogs,
     Reply {
         engine: usize,
         incarnation: u32,
@@ -185,6 +195,29 @@ pub enum Cue {
         serial: String,
     },
     Disarm,
+    /// The host's agent stands still for so long; everything else there runs.
+    SuspendAgent {
+        host: String,
+        for_ms: u64,
+    },
+    /// Messages of a crash kernel from the host's address, for so long; nobody signed them.
+    Kdump {
+        host: String,
+        for_ms: u64,
+    },
+    /// The host's own signed statement of its panic.
+    Panic(String),
+    /// An operator has it turned off, dead or alive.
+    Fence(String),
+    /// An operator has it switched on once it is drained.
+    PowerOn(String),
+    /// An operator has its devices shown.
+    Drill(String),
+    /// An operator takes its nova-compute out of scheduling, or back.
+    Compute {
+        host: String,
+        enabled: bool,
+    },
 }
 
 /// Everything.
@@ -210,6 +243,7 @@ pub struct Sim {
     pub kill_before_effects: bool,
     pub log: Vec<(u64, String)>,
     pub hooks: HookWorld,
+    pub watched: Watched,
 }
 
 impl Sim {
@@ -276,6 +310,7 @@ impl Sim {
             kill_before_effects: false,
             log: Vec::new(),
             hooks: HookWorld::new(setup.hooks.clone(), setup.hooks_end, setup.world.seed),
+            watched: Watched::default(),
             setup,
         };
         for number in 0..sim.setup.engines {
@@ -284,6 +319,9 @@ impl Sim {
             sim.push(number as u64 * 7, Ev::Tick(number));
         }
         sim.push(0, Ev::Beats);
+        if sim.setup.watchdogs.is_some() {
+            sim.push(0, Ev::Watchdogs);
+        }
         sim
     }
 
@@ -310,6 +348,8 @@ impl Sim {
             confirmations: BTreeMap::new(),
             released: BTreeMap::new(),
             hook_wishes: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+            power_on: BTreeMap::new(),
         }
     }
 
@@ -318,12 +358,23 @@ impl Sim {
             .store
             .hosts
             .values()
-            .filter(|host| self.world.bmc_kind(&host.name) != BmcKind::None)
+            .filter(|host| self.has_bmc(host) || self.setup.watchdogs.is_some())
             .map(|host| host.id)
             .collect();
         let hosts = self.store.hosts.values().cloned().collect();
         fleet.refresh(hosts, &BTreeMap::new(), &self.setup.policy, &with_device, mono(self.now));
+        if self.setup.watchdogs.is_some() {
+            let kinds = |host: &Host| halberd_engine::collect::fleet::Watchdogs {
+                any: true,
+                only: !self.has_bmc(host),
+            };
+            fleet.note_watchdogs(&self.store.hosts.values().map(|host| (host.id, kinds(host))).collect());
+        }
         fleet.segments = self.store.segments.clone();
+    }
+
+    fn has_bmc(&self, host: &Host) -> bool {
+        self.world.bmc_kind(&host.name) != BmcKind::None
     }
 
     fn push(&mut self, at: u64, event: Ev) {
@@ -444,6 +495,39 @@ impl Sim {
                     engine.confirmations.insert(id, said.clone());
                 }
             }
+            Cue::SuspendAgent { host, for_ms } => {
+                self.say(format!("* the agent of {host} stands still for {for_ms} ms"));
+                self.watched.suspend(&host, self.now + for_ms);
+            }
+            Cue::Kdump { host, for_ms } => self.kdump(&host, for_ms),
+            Cue::Panic(host) => {
+                self.say(format!("* {host} signs that its kernel panics"));
+                let Some(id) = self.store.host_named(&host).map(|host| host.id) else { return };
+                let now = mono(self.now);
+                for known in self.engines.iter_mut().filter_map(|engine| engine.fleet.hosts.get_mut(&id)) {
+                    known.sight.panicked(now);
+                }
+            }
+            Cue::Fence(name) => self.fence(&name),
+            Cue::PowerOn(name) => {
+                self.say(format!("* the operator has {name} switched on"));
+                let Some(id) = self.store.host_named(&name).map(|host| host.id) else { return };
+                for engine in &mut self.engines {
+                    engine.power_on.insert(id, asked("repaired"));
+                }
+            }
+            Cue::Drill(name) => {
+                self.say(format!("* the operator orders a drill on {name}"));
+                self.open_asked(&name, |by| Purpose::Drill { by, heard: false, unnamed: Vec::new() });
+            }
+            Cue::Compute { host, enabled } => {
+                let word = if enabled { "enables" } else { "disables" };
+                self.say(format!("* the operator {word} nova-compute of {host}"));
+                let now = self.now;
+                let id = self.world.service_id(&host);
+                let put = ServicePut { disabled: Some(!enabled), ..ServicePut::default() };
+                let _ = self.world.put_service(now, id, &put);
+            }
             Cue::Disarm => {
                 self.say("* disarmed");
                 let until = Mono(u64::MAX);
@@ -452,6 +536,61 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// One message, and the next in ten seconds.
+    fn kdump(&mut self, host: &str, for_ms: u64) {
+        let Some(id) = self.store.host_named(host).map(|host| host.id) else { return };
+        let now = mono(self.now);
+        let mut counted = 0;
+        for engine in self.engines.iter_mut().filter(|engine| engine.alive && !engine.frozen) {
+            if let Some(known) = engine.fleet.hosts.get_mut(&id) {
+                counted += usize::from(known.sight.dumps(&known.policy, now));
+            }
+        }
+        self.say(format!("* a message of fence_kdump from {host}: {counted} engines count it"));
+        if for_ms >= 10_000 {
+            let (at, host) = (self.now + 10_000, host.to_owned());
+            self.add_cue(at, Cue::Kdump { host, for_ms: for_ms - 10_000 });
+        }
+    }
+
+    fn watchdogs(&mut self) {
+        let Some(kind) = self.setup.watchdogs else { return };
+        let (now, next) = (self.now, self.now + watchdog::TICK_MS);
+        self.push(next, Ev::Watchdogs);
+        for host in self.watched.tick(&mut self.world, now, &kind) {
+            self.say(format!("* the watchdog of {host} fires"));
+        }
+    }
+
+    /// What the wish does: the open recovery is told, or one is opened.
+    fn fence(&mut self, name: &str) {
+        self.say(format!("* the operator has {name} turned off"));
+        let Some(host) = self.store.host_named(name).cloned() else { return };
+        if self.store.open_for(&Subject::Host { host: host.id }).is_some() {
+            for engine in &mut self.engines {
+                engine.ordered.insert(host.id, asked("smells of smoke"));
+            }
+            return;
+        }
+        if host.admission != Admission::In {
+            return self.say(format!("* that is refused: {name} is {}", host.admission));
+        }
+        self.open_asked(name, |by| Purpose::Ordered { by, failed: None });
+    }
+
+    fn open_asked(&mut self, name: &str, purpose: impl Fn(Asked) -> Purpose) {
+        let Some(host) = self.store.host_named(name).cloned() else { return };
+        let purpose = purpose(asked("smells of smoke"));
+        let drill = matches!(purpose, Purpose::Drill { .. });
+        let report = self.notification(&host, Origin::Caller, NotificationStatus::Running);
+        let mut recovery = self.recovery(report.id, &host);
+        recovery.body = Body::Host(HostRecovery::for_purpose(purpose));
+        if drill {
+            recovery.hooks = halberd_core::hook::Hooks::default();
+        }
+        self.store.open(recovery, (!drill).then_some(report));
     }
 
     /// A word about every held recovery on this host; false when a hook holds none.
@@ -548,6 +687,7 @@ impl Sim {
         match event {
             Ev::Tick(number) => self.tick(number),
             Ev::Beats => self.beats(),
+            Ev::Watchdogs => self.watchdogs(),
             Ev::Reply { engine, incarnation, recovery, reply } => {
                 if self.is_current(engine, incarnation) {
                     let at = mono(self.now);
@@ -598,7 +738,8 @@ impl Sim {
             return;
         }
         let now = self.now;
-        let sights = self.world.beats(now);
+        let mut sights = self.world.beats(now);
+        sights.retain(|sight| !self.watched.is_suspended(&sight.host, now));
         let names: Vec<String> = self.world.host_names();
         for sight in &sights {
             for other in names.iter().filter(|other| **other != sight.host) {
@@ -637,18 +778,16 @@ impl Sim {
                 halberd_sim::Network::Storage => Network::Storage,
             };
             let boot = BootId(sight.boot_id);
+            let said = watchdog::attestation(self.setup.watchdogs.as_ref());
             let engine = &mut self.engines[number];
+            let may_act = engine.hold.may_act(mono(now));
             if let Some(known) = engine.fleet.hosts.get_mut(&id) {
                 known.addresses.insert(word, "127.0.0.1:9".parse().expect("an address"));
                 let retired = known.row.retired_boots.contains(&boot);
-                known.sight.hear(&Heard {
-                    network: word,
-                    boot,
-                    at: mono(now),
-                    echoed,
-                    retired,
-                    storage_write_age: None,
-                });
+                known.sight.hear(&watchdog::heard(word, sight.boot_id, echoed, retired, now, said));
+                if known.renews && may_act && !retired && echoed {
+                    self.watched.answer(&sight.host, now);
+                }
             }
         }
         if !any {
@@ -710,6 +849,10 @@ impl Sim {
         if self.engines[number].refreshed != versions {
             self.engines[number].refreshed = versions;
             self.refresh(&mut fleet);
+        }
+        if self.setup.watchdogs.is_some() {
+            let own = self.engines[number].id;
+            self.watched.share(&mut fleet, own, &self.store.engines, &self.setup.policy, self.now);
         }
         let (todos, suspects) = look::look(&mut fleet, now);
         self.engines[number].fleet = fleet;
@@ -948,6 +1091,7 @@ impl Sim {
         engine.fleet.doubt(&runner.recovery().subject, runner.recovery().awaits_verdict());
         let segment = runner.recovery().segment;
         let held = runner.recovery().hooks.held().is_some();
+        let runner_subject = runner.recovery().subject.clone();
         let facts = &mut runner.facts;
         if held && facts.hook_wish.is_none() {
             facts.hook_wish = engine.hook_wishes.remove(&id);
@@ -966,6 +1110,19 @@ impl Sim {
         facts.fleet = engine.fleet.brakes(now);
         facts.fleet.released = engine.released.get(&host).cloned().unwrap_or_default();
         facts.confirmation = engine.confirmations.get(&host).cloned();
+        match runner_subject {
+            Subject::Host { .. } => {
+                if let Some(by) = engine.ordered.remove(&host) {
+                    facts.ordered = Some(by);
+                }
+            }
+            Subject::Return { .. } => {
+                if let Some(by) = engine.power_on.remove(&host) {
+                    facts.power_on = Some(by);
+                }
+            }
+            _ => {}
+        }
         facts.reserved = engine.fleet.reserved(segment);
         facts.proved_off =
             store.hosts.values().filter(|host| host.proof.is_some()).map(|host| host.name.clone()).collect();
@@ -1020,7 +1177,7 @@ impl Sim {
                 let _ = effect;
                 (0, Reply::Effect { intent, done: Done::NotExecuted { text: "no lease".into() } })
             }
-            Op::Effect { intent, epoch, effect: Effect::PowerOff { host } } => {
+            Op::Effect { intent, epoch, effect: Effect::PowerOff { host, .. } } => {
                 let row = self.store.hosts[&host].clone();
                 self.engines[number].fleet.fence_ordered(host, mono(now));
                 self.sequence += 1;
@@ -1028,6 +1185,23 @@ impl Sim {
                 let act = Act::new(&row.name, row.serial, now);
                 self.acts.insert(key, ActOf { act, engine: number, incarnation, recovery, epoch, intent });
                 return self.push(now, Ev::Act(key));
+            }
+            Op::Effect { intent, effect: Effect::PowerOn { host }, .. } => {
+                let row = self.store.hosts[&host].clone();
+                let (ms, done) = fence::on(&mut self.world, now, &row.name, row.serial.as_deref());
+                (ms, Reply::Effect { intent, done })
+            }
+            Op::Effect { intent, effect: Effect::RestorePolicy { host }, .. } => {
+                let name = self.store.hosts[&host].name.clone();
+                let former = self.store.restore_policies.get(&host).copied();
+                let (ms, done) = match former {
+                    Some(former) => fence::give_back(&mut self.world, now, &name, former),
+                    None => (1, Done::Accepted { note: "nothing was changed".into() }),
+                };
+                if matches!(done, Done::Accepted { .. }) {
+                    self.store.restore_policies.remove(&host);
+                }
+                (ms, Reply::Effect { intent, done })
             }
             Op::Effect { intent, effect: Effect::RunHook { call }, .. } => {
                 let run = &call.run.to_string()[..8];
@@ -1095,7 +1269,13 @@ impl Sim {
             self.store.recoveries.get(&of.recovery).is_some_and(|(row, _)| {
                 row.epoch == of.epoch && row.owner == Some(self.engines[of.engine].id)
             });
-        match of.act.step(&mut self.world, self.now, may_send) {
+        let next = of.act.step(&mut self.world, self.now, may_send);
+        if let Some(former) = of.act.former
+            && let Some(id) = self.store.host_named(&of.act.host).map(|host| host.id)
+        {
+            self.store.restore_policies.entry(id).or_insert(former);
+        }
+        match next {
             Next::At(at) => {
                 self.acts.insert(key, of);
                 self.push(at, Ev::Act(key));

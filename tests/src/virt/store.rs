@@ -49,6 +49,10 @@ pub struct ModelStore {
     pub engines: BTreeMap<EngineId, (i64, bool)>,
     pub events: Vec<(u64, Event)>,
     pub audit: Vec<Line>,
+    /// What controllers are to get back, recorded before it was changed.
+    pub restore_policies: BTreeMap<HostId, halberd_sim::RestorePolicy>,
+    /// Devices that drills have shown to switch their machine.
+    pub drilled: Vec<(HostId, String)>,
     /// When each host was proved off, for the checkers.
     pub proofs: Vec<(u64, HostId, FenceProof)>,
 }
@@ -125,6 +129,7 @@ impl ModelStore {
         }
         self.events.extend(commit.events.iter().map(|event| (at, event.clone())));
         for (host, patch) in &commit.hosts {
+            self.drilled.extend(patch.drilled.iter().map(|device| (*host, device.clone())));
             if let Some(Some(proof)) = &patch.proof {
                 self.proofs.push((at, *host, proof.clone()));
             }

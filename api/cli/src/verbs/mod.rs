@@ -15,9 +15,13 @@ mod explain;
 mod failure;
 mod fence;
 mod fence_devices;
+mod fence_history;
+mod fence_status;
+mod fence_test;
 mod host;
 mod notification;
 mod output;
+mod readiness;
 mod recovery;
 mod segment;
 mod site;
@@ -97,8 +101,8 @@ pub enum Verb {
     #[command(subcommand, name = "engines")]
     Engine(Engine),
     /// Tell whether a recovery would work now, and what stands in its way
-    Readiness(site::Readiness),
-    /// Fencing: the state of fence devices, and what a person asks or states about a host
+    Readiness(readiness::Readiness),
+    /// Fencing: whether hosts could be turned off, turning them off and on, trying it out, stating it
     #[command(subcommand)]
     Fence(fence::Fence),
     /// The audit: what was believed, decided and done

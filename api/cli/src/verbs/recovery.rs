@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::output::{self, Column, Format, Screen, at, milliseconds, second, text};
 use super::story;
 use super::watch;
-use super::wish::{Patience, ask_and_show};
+use super::wish::{Patience, ask_and_show, reason};
 
 const LIST: &[Column] = &[
     Column::id("id", "id"),
@@ -90,7 +90,7 @@ pub struct Asked {
     /// Its id, or the host or guest it is about
     recovery: String,
     /// Why; kept in the audit
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
     #[command(flatten)]
     patience: Patience,

@@ -1,10 +1,10 @@
-//! `halberd service`, `halberd engine` and `halberd readiness`: the installation itself and what it watches.
+//! `halberd service` and `halberd engines`: the installation itself and what it watches.
 
 use serde_json::Value;
 
 use super::client::Api;
 use super::failure::Failure;
-use super::output::{Column, Format, Screen, clean, text};
+use super::output::{Column, Screen, text};
 
 const SERVICES: &[Column] = &[
     Column::text("name", "name"),
@@ -26,14 +26,6 @@ const ENGINES: &[Column] = &[
     Column::text("reason", "reason"),
 ];
 
-const CHECKS: &[Column] = &[
-    Column::text("level", "level"),
-    Column::text("check", "check"),
-    Column::made("subject", subject),
-    Column::text("reason", "reason"),
-    Column::text("to do", "remedy"),
-];
-
 #[derive(Debug, clap::Subcommand)]
 pub enum Service {
     /// List the services that are watched
@@ -44,13 +36,6 @@ pub enum Service {
 pub enum Engine {
     /// List the engines that registered
     List,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Readiness {
-    /// Show what is in order too
-    #[arg(long)]
-    all: bool,
 }
 
 impl Service {
@@ -64,40 +49,6 @@ impl Engine {
     pub(super) async fn run(self, api: &Api, screen: &mut Screen<'_>) -> Result<(), Failure> {
         let (engines, _) = api.pages("halberd/v1/engines", &[], "marker", usize::MAX).await?;
         screen.list(&engines, ENGINES)
-    }
-}
-
-impl Readiness {
-    pub(super) async fn run(self, api: &Api, screen: &mut Screen<'_>) -> Result<(), Failure> {
-        let readiness = api.get("halberd/v1/readiness", &[]).await?;
-        let level = text(&readiness, "level");
-        let checks = readiness["checks"].as_array().cloned().unwrap_or_default();
-        let red = checks.iter().filter(|check| check["level"] == "red").count();
-        match screen.format {
-            Format::Json => screen.json(&readiness)?,
-            format => {
-                let shown: Vec<Value> =
-                    checks.into_iter().filter(|check| self.all || check["level"] != "green").collect();
-                if format == Format::Table {
-                    screen.line(&clean(&format!("readiness: {level}")))?;
-                }
-                if !shown.is_empty() {
-                    screen.list(&shown, CHECKS)?;
-                }
-            }
-        }
-        match level.as_str() {
-            "red" if red == 1 => Err(Failure::refused("not ready: one check is red")),
-            "red" => Err(Failure::refused(format!("not ready: {red} checks are red"))),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn subject(check: &Value) -> String {
-    match &check["subject"] {
-        Value::Null => String::new(),
-        subject => format!("{} {}", text(subject, "kind"), text(subject, "name")),
     }
 }
 

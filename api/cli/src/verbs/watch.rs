@@ -36,27 +36,38 @@ impl Watch {
         let interval = Duration::try_from_secs_f64(self.interval)
             .map_err(|_| Failure::usage(format!("--interval {} is no number of seconds", self.interval)))?;
         let id = story::find(api, &self.recovery).await?.id;
-        let path = format!("halberd/v1/recoveries/{id}/explain");
-        let mut told = Told::default();
-        let mut reached = true;
-        let mut explain = api.get(&path, &[]).await?;
-        loop {
-            told.tell(screen, &explain)?;
-            let recovery = &explain["recovery"];
-            if !recovery["closed_at"].is_null() {
-                return ended(screen, recovery);
-            }
-            tokio::time::sleep(interval).await;
-            match api.get(&path, &[]).await {
-                Ok(now) => (explain, reached) = (now, true),
-                Err(failure) if failure.code == UNREACHABLE => {
-                    if reached {
-                        eprintln!("halberd: {failure}\n  trying again until it answers");
-                    }
-                    reached = false;
+        let recovery = follow(api, screen, &id, interval).await?;
+        ended(screen, &recovery)
+    }
+}
+
+/// Tells a recovery's time line as it grows, until the recovery is closed; the answer is the recovery.
+pub(super) async fn follow(
+    api: &Api,
+    screen: &mut Screen<'_>,
+    id: &str,
+    interval: Duration,
+) -> Result<Value, Failure> {
+    let path = format!("halberd/v1/recoveries/{id}/explain");
+    let mut told = Told::default();
+    let mut reached = true;
+    let mut explain = api.get(&path, &[]).await?;
+    loop {
+        told.tell(screen, &explain)?;
+        let recovery = &explain["recovery"];
+        if !recovery["closed_at"].is_null() {
+            return Ok(recovery.clone());
+        }
+        tokio::time::sleep(interval).await;
+        match api.get(&path, &[]).await {
+            Ok(now) => (explain, reached) = (now, true),
+            Err(failure) if failure.code == UNREACHABLE => {
+                if reached {
+                    eprintln!("halberd: {failure}\n  trying again until it answers");
                 }
-                Err(failure) => return Err(failure),
+                reached = false;
             }
+            Err(failure) => return Err(failure),
         }
     }
 }

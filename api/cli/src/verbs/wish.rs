@@ -29,6 +29,27 @@ pub struct Patience {
     /// Wait so long for an engine's answer; 0 only records what is asked
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     wait: u64,
+    /// Do not wait for an engine: the same as --wait 0
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+}
+
+impl Patience {
+    fn seconds(self) -> u64 {
+        if self.no_wait { 0 } else { self.wait }
+    }
+}
+
+/// A reason says something: it is what a colleague reads in the audit next year.
+pub(super) fn reason(given: &str) -> Result<String, String> {
+    let text = given.trim();
+    match text.chars().count() {
+        0 => Err("say why in a few words; they are kept in the audit".to_owned()),
+        1..=255 => Ok(text.to_owned()),
+        long => Err(format!(
+            "{long} characters are too many, 255 are kept; put the rest into a ticket and name it"
+        )),
+    }
 }
 
 /// Records a wish and waits for its end. The wish comes back open when only recording was asked for.
@@ -36,15 +57,23 @@ pub struct Patience {
 /// # Errors
 /// When no engine answers in time.
 pub(super) async fn ask(api: &Api, path: &str, body: &Value, patience: Patience) -> Result<Value, Failure> {
-    let mut wish = api.post(path, body).await?;
-    let until = Instant::now() + Duration::from_secs(patience.wait);
+    let wish = api.post(path, body).await?;
+    answered(api, wish, patience).await
+}
+
+/// Waits for the end of a wish that is recorded already.
+///
+/// # Errors
+/// When no engine answers in time.
+pub(super) async fn answered(api: &Api, mut wish: Value, patience: Patience) -> Result<Value, Failure> {
+    let wait = patience.seconds();
+    let until = Instant::now() + Duration::from_secs(wait);
     let place = format!("halberd/v1/wishes/{}", text(&wish, "id"));
-    while patience.wait > 0 && wish["state"] == "open" {
+    while wait > 0 && wish["state"] == "open" {
         if Instant::now() >= until {
             let recorded = format!(
-                "it is recorded (wish {}), and no engine answered within {} s",
-                text(&wish, "id"),
-                patience.wait
+                "it is recorded (wish {}), and no engine answered within {wait} s",
+                text(&wish, "id")
             );
             return Err(Failure::refused(recorded).with_remedy(
                 "`halberd engines list` shows whether one is at work; it will be taken up when one is",

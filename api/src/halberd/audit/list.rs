@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::{Query as RawQuery, State};
 use halberd_core::time::Stamp;
-use halberd_store::{audit, fence_devices};
+use halberd_store::audit;
 use halberd_types::halberd::Page;
 use halberd_types::halberd::audit::AuditRecord;
+use halberd_types::halberd::fence_device::masked;
 use halberd_types::halberd::problem::Problem;
 
 use crate::halberd::door;
@@ -61,7 +62,7 @@ pub(crate) async fn handler(
             epoch: link.epoch,
             what: link.entry.what,
             text: link.entry.text,
-            detail: fence_devices::masked(&link.entry.detail),
+            detail: masked(&link.entry.detail),
             before: link.before,
             hash,
         })

@@ -3,11 +3,12 @@
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use halberd_core::id::HostId;
-use halberd_store::{fence_devices, hosts};
+use halberd_store::hosts;
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::wish::{Wish, WishKind};
 use serde_json::json;
 
+use super::must_have;
 use crate::halberd::door;
 use crate::halberd::input;
 use crate::halberd::problem::Failure;
@@ -34,12 +35,7 @@ pub(crate) async fn handler(
     door::require(&caller, "halberd:fence_devices:check")?;
     let (db, id) = (door::db(&app), input::id::<HostId>(&uuid)?);
     let host = hosts::get(db, id).await?;
-    if fence_devices::get(db, id).await?.is_none() {
-        return Err(Failure::conflict(format!(
-            "Host {} has no fence device to check; set one first.",
-            host.name
-        )));
-    }
+    must_have(db, &host).await?;
     let mut body = input::json(&body)?;
     if body.as_object().is_some_and(serde_json::Map::is_empty) {
         // Looking needs no reason; where one is given it is kept.

@@ -65,7 +65,12 @@ async fn reports(app: &App, recovery: &Recovery) -> Result<Vec<Uuid>, Failure> {
     let filter = NotificationFilter { host: Some(recovery.subject.host()), ..NotificationFilter::default() };
     let from = recovery.opened_at.0.saturating_sub(JOINS_WITHIN);
     let until = recovery.closed_at.map_or(i64::MAX, |at| at.0);
-    let mut reports = vec![recovery.notification.0];
+    // A drill has no report behind it: nobody said that anything failed.
+    let mut reports = match notifications::get(db, recovery.notification).await {
+        Ok(report) => vec![report.id.0],
+        Err(halberd_store::Error::NotFound { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
     for report in notifications::list(db, &filter, &StorePage::default()).await? {
         if report.id != recovery.notification
             && (from..=until).contains(&report.created_at.0)

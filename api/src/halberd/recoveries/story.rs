@@ -55,7 +55,7 @@ pub(crate) fn of_evidence(rows: &[EvidenceRow], recovery: &Recovery) -> Vec<Time
             source: row.evidence.source.clone(),
             what: row.evidence.text.clone(),
             seen_at: time(row.at),
-            data: halberd_store::fence_devices::masked(&row.evidence.detail),
+            data: halberd_types::halberd::fence_device::masked(&row.evidence.detail),
         };
         TimelineEntry {
             at: time(row.at),
@@ -165,7 +165,7 @@ fn told(verdict: VerdictWord, reason: &str, at: Stamp) -> VerdictView {
 
 /// What showed that the host was off: the proof in hand, else the record of it.
 pub(crate) fn proof(recovery: &Recovery, chain: &Chain) -> Option<ProofView> {
-    let made = newest(chain, &["host_fenced", "off_confirmed", "fence_waived"]);
+    let made = newest(chain, &["host_fenced", "off_confirmed", "lease_expired", "fence_waived"]);
     let at = made.map(|link| time(Stamp(link.at)));
     if let Some(proof) = view::proof(recovery) {
         let (means, detail) = view::proof_words(proof);
@@ -181,6 +181,7 @@ pub(crate) fn proof(recovery: &Recovery, chain: &Chain) -> Option<ProofView> {
     let means = match made.entry.what.as_str() {
         "host_fenced" => ProofMeans::PowerOff,
         "off_confirmed" => ProofMeans::Operator,
+        "lease_expired" => ProofMeans::WatchdogLease,
         _ => ProofMeans::Waived,
     };
     let voided = newest(chain, &["proof_voided"]).filter(|link| link.sequence > made.sequence);

@@ -208,6 +208,14 @@ pub(crate) fn proof_words(proof: &FenceProof) -> (ProofMeans, String) {
             ProofMeans::Operator,
             format!("{actor} states that the machine with serial {serial} is off: {reason}"),
         ),
+        Means::Lease { terms, waited_ms } => (
+            ProofMeans::WatchdogLease,
+            format!(
+                "its watchdog's lease ran out: nothing renewed it for {:.1} s, needed are {:.1} s ({terms})",
+                *waited_ms as f64 / 1_000.0,
+                terms.safe_after_ms as f64 / 1_000.0
+            ),
+        ),
         Means::Waived { reason } => (ProofMeans::Waived, reason.clone()),
     }
 }

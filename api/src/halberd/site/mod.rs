@@ -4,5 +4,6 @@ pub(crate) mod agents;
 pub(crate) mod arm;
 pub(crate) mod disarm;
 pub(crate) mod engines;
+mod fencing;
 pub(crate) mod readiness;
 pub(crate) mod services;

@@ -6,24 +6,21 @@
 use axum::Json;
 use axum::extract::State;
 use halberd_core::host::Host;
-use halberd_core::time::Stamp;
+use halberd_store::engines::EngineRow;
 use halberd_store::fence_devices::CheckRow;
 use halberd_store::{engines, fence_devices, hosts, segments, settings};
 use halberd_types::halberd::agent::{AgentState, AgentView};
 use halberd_types::halberd::engine::EngineState;
-use halberd_types::halberd::fence_device::FenceDevicesView;
 use halberd_types::halberd::problem::Problem;
 use halberd_types::halberd::readiness::{Readiness, ReadinessCheck, ReadinessLevel};
 use halberd_types::halberd::{Subject, SubjectKind};
+use serde_json::Value;
 
-use super::{agents, engines as engine_views};
+use super::{agents, engines as engine_views, fencing};
 use crate::halberd::door;
-use crate::halberd::fence_devices::checked;
+use crate::halberd::fence_devices::joined as fence_devices_of;
 use crate::halberd::problem::Failure;
 use crate::{App, Caller};
-
-/// Every device is checked at least every five minutes (DESIGN 7); twice that is too old, in microseconds. For display.
-const CHECK_OLD: i64 = 600_000_000;
 
 /// What would work and what would not, worst first.
 #[utoipa::path(
@@ -39,9 +36,10 @@ pub(crate) async fn handler(State(app): State<App>, caller: Caller) -> Result<Js
 pub(crate) async fn readiness(app: &App) -> Result<Readiness, Failure> {
     let db = door::db(app);
     let now = door::now(app);
-    let mut checks = vec![openstack(door::has_openstack(app))];
     let rows = engines::list(db).await?;
     let alive = engine_views::alive(app, &rows);
+    let at_work: Vec<&EngineRow> = rows.iter().filter(|row| alive.contains(&row.id)).collect();
+    let mut checks = openstack(door::has_openstack(app), &at_work);
     checks.push(engine(rows.iter().map(|row| engine_views::state(row, &alive)).collect()));
     if let Some(disarm) = settings::disarm(db).await? {
         let reason = format!("{} switched all acting off: {}", disarm.actor, disarm.reason);
@@ -73,20 +71,29 @@ pub(crate) async fn readiness(app: &App) -> Result<Readiness, Failure> {
     }
     let stored = fence_devices::all_checks(db).await?;
     let views = agents::views(db).await?;
+    let described = fence_devices::list(db).await?;
+    let mut judged = Vec::new();
     for host in hosts::all_living(db).await? {
         let mine: Vec<&CheckRow> = stored.iter().filter(|check| check.host == host.id).collect();
-        let devices = fence_devices::get(db, host.id).await?;
-        checks.extend(fencing(&host, devices.as_ref().map(|row| &row.masked), &mine, now));
+        let masked = described.iter().find(|row| row.host == host.id).map(|row| &row.masked);
+        let view = fence_devices_of(db, host.id, masked.unwrap_or(&Value::Null), &mine).await?;
+        let owner = |level: usize, place: usize| {
+            let here = |check: &&&CheckRow| (check.level as usize, check.position as usize) == (level, place);
+            mine.iter().find(here).and_then(|check| fencing::owner(&check.detail))
+        };
+        let fencing = fencing::judge(&host, &view, owner, now);
+        checks.extend(fencing::checks(&host, &fencing));
+        judged.push(fencing);
         if let Some(agent) = views.iter().find(|view| view.host_id == host.id.0) {
             checks.extend(agent_checks(&host, agent));
         }
     }
     // Stable: within a level the order of the subjects stays.
     checks.sort_by_key(|check| std::cmp::Reverse(check.level));
-    Ok(Readiness::of(checks))
+    Ok(Readiness::of(checks).with_hosts(judged))
 }
 
-fn check(
+pub(super) fn check(
     name: &str,
     subject: Option<Subject>,
     level: ReadinessLevel,
@@ -97,18 +104,37 @@ fn check(
     ReadinessCheck { check: name.to_owned(), subject, level, reason: reason.into(), remedy, since: None }
 }
 
-fn openstack(configured: bool) -> ReadinessCheck {
-    if configured {
-        return check(
-            "openstack_configured",
-            None,
-            ReadinessLevel::Green,
-            "section [openstack] is configured",
-            "",
-        );
+/// Whether there is a login, and whether it works where it counts: in the engines.
+fn openstack(configured: bool, engines: &[&EngineRow]) -> Vec<ReadinessCheck> {
+    use ReadinessLevel::{Green, Red, Yellow};
+    if !configured {
+        let reason = "section [openstack] is missing: no guest can be evacuated";
+        return vec![check("openstack_configured", None, Red, reason, "Fill in [openstack] and restart.")];
     }
-    let reason = "section [openstack] is missing: no guest can be evacuated";
-    check("openstack_configured", None, ReadinessLevel::Red, reason, "Fill in [openstack] and restart.")
+    let mut found = vec![check("openstack_configured", None, Green, "section [openstack] is configured", "")];
+    let said: Vec<(&str, bool, &str)> = engines
+        .iter()
+        .filter_map(|row| {
+            let openstack = &row.detail["openstack"];
+            Some((
+                row.name.as_str(),
+                openstack["ok"].as_bool()?,
+                openstack["text"].as_str().unwrap_or_default(),
+            ))
+        })
+        .collect();
+    let (level, remedy) = match (said.iter().any(|said| said.1), said.iter().any(|said| !said.1)) {
+        (false, false) => return found,
+        (true, false) => (Green, ""),
+        (true, true) => (Yellow, "See what differs at this engine's machine."),
+        (false, true) => {
+            (Red, "Mend the login or the way to Keystone and Nova; the engine tries again by itself.")
+        }
+    };
+    let of = said.iter().find(|said| said.1 == (level == Green));
+    let reason = of.map_or_else(String::new, |(name, _, text)| format!("engine {name}: {text}"));
+    found.push(check("openstack_answers", None, level, reason, remedy));
+    found
 }
 
 fn engine(states: Vec<EngineState>) -> ReadinessCheck {
@@ -125,86 +151,8 @@ fn engine(states: Vec<EngineState>) -> ReadinessCheck {
     check("engine_active", None, level, reason, remedy)
 }
 
-fn subject(host: &Host) -> Option<Subject> {
+pub(super) fn subject(host: &Host) -> Option<Subject> {
     Some(Subject { kind: SubjectKind::Host, id: host.id.to_string(), name: host.name.clone() })
-}
-
-/// One check for a host that cannot be fenced, else one for each device and each weakness.
-fn fencing(
-    host: &Host,
-    masked: Option<&serde_json::Value>,
-    checks: &[&CheckRow],
-    now: Stamp,
-) -> Vec<ReadinessCheck> {
-    use ReadinessLevel::{Green, Red, Yellow};
-    let last = |level: usize, place: usize| {
-        checks.iter().copied().find(|check| (check.level as usize, check.position as usize) == (level, place))
-    };
-    let view = FenceDevicesView::of_stored(masked.unwrap_or(&serde_json::Value::Null), |level, place| {
-        last(level, place).map(checked)
-    });
-    if view.levels.is_empty() {
-        let reason = format!("{} has no fence device: its recovery stops and asks a person", host.name);
-        let remedy = "Set one with PUT /halberd/v1/hosts/{uuid}/fence-devices.";
-        return vec![check("fence_device_present", subject(host), Yellow, reason, remedy)];
-    }
-    // All devices of a level must confirm; one whole level is enough.
-    let whole = view.levels.iter().any(|level| {
-        level.devices.iter().all(|device| device.last_check.as_ref().is_none_or(|check| check.ready))
-    });
-    let mut found = Vec::new();
-    for (level, devices) in view.levels.iter().enumerate() {
-        for (place, device) in devices.devices.iter().enumerate() {
-            let named = device.device.get("address").and_then(|address| address.as_str()).unwrap_or("device");
-            let at = format!("level {level}, {named}");
-            let mut one = match (&device.last_check, last(level, place)) {
-                (Some(view), Some(row)) if !view.ready => {
-                    let level = if whole { Yellow } else { Red };
-                    let remedy = "Mend it, then POST .../fence-devices/check.";
-                    check("fence_device_ready", subject(host), level, format!("{at}: {}", row.text), remedy)
-                }
-                (Some(_), Some(row)) if now.0.saturating_sub(row.at.0) > CHECK_OLD => {
-                    let reason = format!("{at}: ready when it was checked last, which is long ago");
-                    check(
-                        "fence_device_ready",
-                        subject(host),
-                        Yellow,
-                        reason,
-                        "See that an engine is at work.",
-                    )
-                }
-                (Some(_), Some(row)) => {
-                    check("fence_device_ready", subject(host), Green, format!("{at}: {}", row.text), "")
-                }
-                _ => {
-                    let reason = format!("{at}: not checked since it was set");
-                    check(
-                        "fence_device_ready",
-                        subject(host),
-                        Yellow,
-                        reason,
-                        "POST .../fence-devices/check.",
-                    )
-                }
-            };
-            one.since = device.last_check.as_ref().map(|check| check.at);
-            let nameless = device
-                .last_check
-                .as_ref()
-                .is_some_and(|check| check.ready && check.identity_matches.is_none());
-            found.push(one);
-            if nameless {
-                let reason = format!("{at}: which machine it turns off is not established");
-                let remedy = "Set the host's serial with PUT .../attributes, or pass a drill.";
-                found.push(check("fence_device_identified", subject(host), Yellow, reason, remedy));
-            }
-        }
-    }
-    for warning in &view.warnings {
-        let remedy = "Use https with a certificate that is verified.";
-        found.push(check("fence_device_secure", subject(host), Yellow, warning.clone(), remedy));
-    }
-    found
 }
 
 fn agent_checks(host: &Host, agent: &AgentView) -> Vec<ReadinessCheck> {
@@ -225,29 +173,61 @@ fn agent_checks(host: &Host, agent: &AgentView) -> Vec<ReadinessCheck> {
             "Install halberd-monitor there with a key from `halberd agent key`.",
         ),
     };
-    let mut found =
-        vec![check("agent_alive", subject(host), level, format!("{}: {reason}", host.name), remedy)];
+    let mut found = vec![check("agent_alive", subject(host), level, reason, remedy)];
     found[0].since = agent.since;
     if agent.has_start_gate != Some(true) {
-        let reason = format!(
-            "{}: no start gate is attested, so after an unclean boot guests may start too early",
-            host.name
-        );
+        let reason = "no start gate is attested, so after an unclean boot guests may start too early";
         let remedy = "Switch libvirt's autostart and Nova's resume_guests_state_on_host_boot off there.";
         found.push(check("start_gate_present", subject(host), Yellow, reason, remedy));
     }
     if host.serial.is_none() {
-        let reason = format!(
-            "{}: no serial is on file, so nobody can confirm by it that the machine is off",
-            host.name
-        );
+        let reason = "no serial is on file, so nobody can confirm by it that the machine is off";
         found.push(check(
             "serial_on_file",
             subject(host),
             Yellow,
             reason,
-            "PUT .../attributes with the serial.",
+            &format!("Set it: `halberd host attributes {} --serial ..`", host.name),
         ));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use halberd_core::id::EngineId;
+    use halberd_core::time::Stamp;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_login_is_as_good_as_the_engines_say() {
+        use ReadinessLevel::{Green, Red, Yellow};
+        let engine = |name: &str, detail: Value| EngineRow {
+            name: name.into(),
+            id: EngineId(Uuid::nil()),
+            counter: 1,
+            started_at: Stamp(0),
+            renewed_at: Stamp(0),
+            stopped_at: None,
+            detail,
+        };
+        let good = engine("e-1", json!({ "openstack": { "ok": true, "text": "logged in as halberd" } }));
+        let bad = engine("e-2", json!({ "openstack": { "ok": false, "text": "the password was refused" } }));
+        let mute = engine("e-3", json!({ "version": "1" }));
+        let answers = |engines: &[&EngineRow]| {
+            let found = openstack(true, engines);
+            assert_eq!(found[0].level, Green, "the section is there");
+            found.get(1).map(|check| (check.level, check.reason.clone()))
+        };
+        assert_eq!(answers(&[]), None);
+        assert_eq!(answers(&[&mute]), None, "absent is unknown");
+        assert_eq!(answers(&[&mute, &good]), Some((Green, "engine e-1: logged in as halberd".into())));
+        assert_eq!(answers(&[&good, &bad]), Some((Yellow, "engine e-2: the password was refused".into())));
+        assert_eq!(answers(&[&bad, &mute]), Some((Red, "engine e-2: the password was refused".into())));
+        assert_eq!(openstack(false, &[&good]).len(), 1);
+        assert_eq!(openstack(false, &[&good])[0].level, Red);
+    }
 }

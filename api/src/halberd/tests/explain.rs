@@ -46,6 +46,8 @@ fn off_report() -> FenceReport {
         device: "redfish https://bmc-1".into(),
         token: Some("canary-session".into()),
         identity_matches: Some(true),
+        stated: false,
+        held: false,
         order: OrderAnswer::Accepted,
         readings: vec![reading(10), reading(1_200)],
         error: None,

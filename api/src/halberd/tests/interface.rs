@@ -49,6 +49,15 @@ fn verbs(
         post(format!("/recoveries/{recovery}/cancel"), reason(), COMMAND),
         post(format!("/hosts/{host}/readmit"), reason(), OPERATE),
         post(format!("/hosts/{host}/fence"), reason(), COMMAND),
+        post(format!("/hosts/{host}/fence"), Some(json!({ "reason": "r", "dry_run": true })), COMMAND),
+        post(format!("/hosts/{host}/power-on"), reason(), COMMAND),
+        post(format!("/hosts/{host}/fence-test"), reason(), COMMAND),
+        post(
+            format!("/hosts/{host}/fence-test"),
+            Some(json!({ "reason": "r", "really_power_off": true })),
+            COMMAND,
+        ),
+        get(format!("/hosts/{host}/fence-history")),
         post(format!("/hosts/{host}/confirm-fenced"), Some(json!({ "reason": "r", "serial": "S" })), COMMAND),
         post("/disarm".into(), Some(until), COMMAND),
         post("/arm".into(), reason(), COMMAND),
@@ -78,6 +87,9 @@ async fn every_verb_by_every_role() {
     let site = Site::new().await;
     let host = site.host("cmp-1").await;
     let recovery = site.open(&host).await;
+    let devices = json!({ "levels": [{ "devices": [{ "type": "watchdog" }] }] });
+    let path = format!("/hosts/{}/fence-devices", host.id);
+    assert_eq!(site.call(Method::PUT, &path, Some(devices), "admin").await.status, StatusCode::OK);
     let all = verbs(&host.id.to_string(), &recovery.id.to_string(), &site.segment.to_string());
     for (method, path, body, may) in all {
         for roles in ROLES {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod explain;
+mod fencing;
 mod interface;
 mod secrets;
 mod stream;

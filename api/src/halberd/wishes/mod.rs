@@ -9,11 +9,12 @@ use halberd_core::audit::Entry;
 use halberd_core::host::Host;
 use halberd_core::id::WishId;
 use halberd_core::recovery::Recovery;
+use halberd_core::time::Stamp;
 use halberd_store::wishes::{self, NewWish, WishRow};
-use halberd_store::{audit, write};
+use halberd_store::{Tx, audit, write};
 use halberd_types::halberd::wish::{Wish, WishKind, WishRequest, WishState};
 use halberd_types::halberd::{Subject, SubjectKind};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::halberd::door;
@@ -70,32 +71,60 @@ pub(crate) async fn record(
     body: &Value,
 ) -> Result<Accepted, Failure> {
     let request = WishRequest::parse(kind, body)?;
-    let (now, chain, subject) = (door::now(app), door::chain(app), about.subject());
-    let mut kept = json!({ "subject": subject });
-    if let Some(serial) = &request.serial {
-        kept["serial"] = json!(serial);
-    }
-    if let Some(until) = &request.until {
-        kept["until"] = json!(until);
-    }
-    let wish = NewWish {
-        id: WishId(Uuid::new_v4()),
-        kind: word(kind),
-        subject: subject.id.clone(),
-        actor: door::actor(caller),
-        reason: request.reason,
-        body: kept,
-    };
-    write(door::db(app), async |tx| {
-        wishes::insert(tx, &wish, now).await?;
-        let text = format!("{} asked for {} of {}: {}", wish.actor, wish.kind, subject.name, wish.reason);
-        let detail = json!({ "wish": wish.id, "kind": wish.kind, "subject": subject, "actor": wish.actor });
-        audit::append(tx, &chain, 0, &[Entry::new("wish_recorded", text, detail)], now).await
-    })
-    .await?;
+    let mut more = Map::new();
+    more.extend(request.serial.map(|serial| ("serial".to_owned(), json!(serial))));
+    more.extend(request.until.map(|until| ("until".to_owned(), json!(until))));
+    record_read(app, caller, kind, about, request.reason, more).await
+}
+
+/// As [`record`], where the body was read already; `more` is what the kind needs besides the subject.
+pub(crate) async fn record_read(
+    app: &App,
+    caller: &Caller,
+    kind: WishKind,
+    about: About<'_>,
+    reason: String,
+    more: Map<String, Value>,
+) -> Result<Accepted, Failure> {
+    let wish = NewWish { body: body(about, more), ..new(kind, about, door::actor(caller), reason) };
+    let (now, chain) = (door::now(app), door::chain(app));
+    write(door::db(app), async |tx| insert(tx, &chain, &wish, about, now).await).await?;
     door::nudge(app);
     let row = wishes::get(door::db(app), wish.id).await?;
     Ok(Accepted(shown(&row)?))
+}
+
+/// A wish that is not recorded yet.
+pub(crate) fn new(kind: WishKind, about: About<'_>, actor: String, reason: String) -> NewWish {
+    NewWish {
+        id: WishId(Uuid::new_v4()),
+        kind: word(kind),
+        subject: about.subject().id,
+        actor,
+        reason,
+        body: body(about, Map::new()),
+    }
+}
+
+fn body(about: About<'_>, more: Map<String, Value>) -> Value {
+    let mut kept = Map::from_iter([("subject".to_owned(), json!(about.subject()))]);
+    kept.extend(more);
+    Value::Object(kept)
+}
+
+/// Records a wish and its audit record with whatever else the transaction changes.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    chain: &str,
+    wish: &NewWish,
+    about: About<'_>,
+    now: Stamp,
+) -> halberd_store::Result<()> {
+    wishes::insert(tx, wish, now).await?;
+    let subject = about.subject();
+    let text = format!("{} asked for {} of {}: {}", wish.actor, wish.kind, subject.name, wish.reason);
+    let detail = json!({ "wish": wish.id, "kind": wish.kind, "subject": subject, "actor": wish.actor });
+    audit::append(tx, chain, 0, &[Entry::new("wish_recorded", text, detail)], now).await
 }
 
 /// The kind's word, on the wire and in the database.
@@ -139,7 +168,7 @@ fn answer(result: &Value) -> String {
         Value::String(text) => text.clone(),
         other => match other["text"].as_str() {
             Some(text) => text.to_owned(),
-            None => halberd_store::fence_devices::masked(other).to_string(),
+            None => halberd_types::halberd::fence_device::masked(other).to_string(),
         },
     }
 }

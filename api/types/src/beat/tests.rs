@@ -50,10 +50,10 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn ack()(engine in uuid(), counter: u64, network in network(), nonce: [u8; 8], fetch_orders: bool,
+    fn ack()(engine in uuid(), counter: u64, network in network(), nonce: [u8; 8], fetch_orders: bool, renews: bool,
              state in prop::sample::select(vec![HostState::Unknown, HostState::In, HostState::Admitted, HostState::Out]),
              peers in prop::collection::vec(peer(), 0..=MAX_PEERS)) -> Ack {
-        Ack { engine, host: HOST, boot: BOOT, counter, network, nonce, fetch_orders, state, peers }
+        Ack { engine, host: HOST, boot: BOOT, counter, network, nonce, fetch_orders, renews, state, peers }
     }
 }
 

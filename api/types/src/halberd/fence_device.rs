@@ -1,10 +1,12 @@
 //! Fence devices of a host: `PUT` and `GET /halberd/v1/hosts/{uuid}/fence-devices` (DESIGN 5 and 7).
 //!
 //! The API checks and seals a description, and only the engine opens it, so what passes here must be what the
-//! fencing package reads: the same keys, the same rules. Passwords leave a [`FenceDevices`] in one way only, [`FenceDevices::to_sealable`];
+//! fencing package reads: the same keys, the same rules (a test holds both against one list of descriptions). Passwords leave a [`FenceDevices`] in one way only, [`FenceDevices::to_sealable`];
 //! `Debug`, errors and [`FenceDevices::masked`] never show one.
 
 mod rules;
+mod secret;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +14,6 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -20,8 +21,9 @@ use utoipa::ToSchema;
 
 use crate::v1::body::InvalidBody;
 
-/// What a secret looks like in every answer.
-pub const MASK: &str = "********";
+pub use secret::{MASK, has_mask, masked};
+use secret::{is_secret, shown};
+pub use view::{DeviceCheckView, FenceDeviceView, FenceDevicesView, FenceLevelView};
 
 /// By which protocol a device is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -100,17 +102,9 @@ fn mask(key: &str, value: &Value) -> Value {
         Value::Object(options) if key == "options" => {
             Value::Object(options.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect())
         }
-        _ if is_secret(key) => MASK.into(),
+        _ if is_secret(key) => shown(value),
         other => other.clone(),
     }
-}
-
-/// Keys of a device, and of an agent's options, whose values are secrets. Rather one too many.
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["passw", "passphrase", "secret", "token", "community", "kg", "_key", "hexadecimal"]
-        .iter()
-        .any(|part| key.contains(part))
 }
 
 /// The PUT body, for the API description only; [`FenceDevices::parse`] reads it.
@@ -135,6 +129,7 @@ pub struct FenceDeviceSchema {
     pub address: Option<String>,
     pub port: Option<u16>,
     pub username: Option<String>,
+    /// The password, or where it lies: `file:/path`, `env:NAME` or `vault:MOUNT/PATH#KEY`, looked up by the engine when it is needed.
     #[schema(write_only)]
     pub password: Option<String>,
     /// Redfish: id or URI of the ComputerSystem.
@@ -146,11 +141,12 @@ pub struct FenceDeviceSchema {
     pub cipher: Option<u8>,
     /// IPMI privilege: operator or administrator.
     pub privlvl: Option<String>,
+    /// IPMI BMC key as text or as hex after `0x`, or a reference as for the password.
     #[schema(write_only)]
     pub kg: Option<String>,
     /// Agent: `fence_...` or an absolute path.
     pub program: Option<String>,
-    /// Agent: further lines of its stdin.
+    /// Agent: further lines of its stdin. Secrets among them may be references.
     pub options: Option<BTreeMap<String, String>>,
     /// Devices with the same one share a controller.
     pub bmc: Option<String>,
@@ -174,77 +170,4 @@ pub struct TlsSchema {
     /// SHA-256 in hex, colons allowed.
     pub fingerprint: Option<String>,
     pub insecure: Option<bool>,
-}
-
-/// The answer to GET: the description masked, and beside each device its last check.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FenceDevicesView {
-    pub levels: Vec<FenceLevelView>,
-    pub warnings: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FenceLevelView {
-    pub devices: Vec<FenceDeviceView>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FenceDeviceView {
-    /// The keys of the PUT, secrets masked.
-    #[serde(flatten)]
-    #[schema(value_type = Object)]
-    pub device: Map<String, Value>,
-    /// `None`: not checked since it was set.
-    pub last_check: Option<DeviceCheckView>,
-}
-
-/// Whether a device could fence if it had to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DeviceCheckView {
-    pub at: DateTime<Utc>,
-    pub ready: bool,
-    pub reached: bool,
-    pub logged_in: bool,
-    /// Serial or uuid it told.
-    pub identity: Option<String>,
-    /// `None`: nothing on file, or it cannot say.
-    pub identity_matches: Option<bool>,
-    /// `on`, `off`, or another word of the device.
-    pub power: Option<String>,
-    pub latency_ms: Option<u64>,
-    /// The cause, named.
-    pub error: Option<String>,
-    pub warnings: Vec<String>,
-}
-
-impl FenceDevicesView {
-    /// Joins a description with the last check of each device, asked by level and place from 0.
-    pub fn of(devices: &FenceDevices, last_check: impl Fn(usize, usize) -> Option<DeviceCheckView>) -> Self {
-        let shown = |device: &Map<String, Value>| {
-            device.iter().map(|(key, value)| (key.clone(), mask(key, value))).collect()
-        };
-        let levels = devices.levels.iter().enumerate().map(|(level, list)| FenceLevelView {
-            devices: list
-                .iter()
-                .enumerate()
-                .map(|(place, device)| FenceDeviceView {
-                    device: shown(device),
-                    last_check: last_check(level, place),
-                })
-                .collect(),
-        });
-        Self { levels: levels.collect(), warnings: devices.warnings.clone() }
-    }
-
-    /// The same from the description that the store keeps in the open. It is masked by the store's rules and here
-    /// once more by ours, so that a secret must slip through both.
-    pub fn of_stored(masked: &Value, last_check: impl Fn(usize, usize) -> Option<DeviceCheckView>) -> Self {
-        let devices_of = |level: &Value| -> Vec<Map<String, Value>> {
-            let devices = level["devices"].as_array().into_iter().flatten();
-            devices.filter_map(Value::as_object).cloned().collect()
-        };
-        let levels: Vec<_> = masked["levels"].as_array().into_iter().flatten().map(devices_of).collect();
-        let warnings = rules::warnings_of(&levels);
-        Self::of(&FenceDevices { levels, warnings }, last_check)
-    }
 }

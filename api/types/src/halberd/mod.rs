@@ -7,6 +7,7 @@ pub mod agent;
 pub mod audit;
 pub mod engine;
 pub mod event;
+pub mod fence_act;
 pub mod fence_device;
 pub mod host;
 pub mod policy;

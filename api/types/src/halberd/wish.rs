@@ -24,6 +24,10 @@ pub enum WishKind {
     Approve,
     /// Turn a host off without a report.
     Fence,
+    /// Turn a host on that is out and drained.
+    PowerOn,
+    /// Turn an empty host on maintenance off and on again, to see that its devices can.
+    Drill,
     /// State that a host is off, naming its serial.
     ConfirmFenced,
     /// Take a host back that is out.
@@ -66,7 +70,7 @@ pub struct Wish {
 }
 
 /// Body of the requests that make a wish. The kind and the subject are in the path; which keys a kind has, [`ReasonRequest`],
-/// [`ConfirmFencedRequest`] and [`DisarmRequest`] describe.
+/// [`FenceRequest`], [`FenceTestRequest`], [`ConfirmFencedRequest`] and [`DisarmRequest`] describe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WishRequest {
     /// Kept in the audit; must say something.
@@ -86,6 +90,62 @@ pub struct ReasonRequest {
     /// Kept in the audit; must say something.
     #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
     pub reason: String,
+}
+
+/// Why a host is to be turned off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FenceRequest {
+    /// Kept in the audit; must say something.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
+    pub reason: String,
+    /// Only ask each device what would be sent through it; nothing is turned off.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Why a host's fence devices are tried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FenceTestRequest {
+    /// Kept in the audit; must say something.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^\S(.*\S)?$")]
+    pub reason: String,
+    /// Turn the host off and on again: granted only for an empty host on maintenance whose nova-compute is disabled. Without it its
+    /// devices are checked and nothing is turned off.
+    #[serde(default)]
+    pub really_power_off: bool,
+}
+
+impl FenceRequest {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// A missing reason, a flag that is none, or an unknown key.
+    pub fn parse(body: &Value) -> Result<Self, InvalidBody> {
+        let (reason, dry_run) = reason_and_flag(body, "dry_run")?;
+        Ok(Self { reason, dry_run })
+    }
+}
+
+impl FenceTestRequest {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// A missing reason, a flag that is none, or an unknown key.
+    pub fn parse(body: &Value) -> Result<Self, InvalidBody> {
+        let (reason, really_power_off) = reason_and_flag(body, "really_power_off")?;
+        Ok(Self { reason, really_power_off })
+    }
+}
+
+/// JSON's own true and false alone: what turns a machine off is not read out of "yes".
+fn reason_and_flag(body: &Value, flag: &str) -> Result<(String, bool), InvalidBody> {
+    let mut fields = Fields::of(body, "")?;
+    let reason = fields.require("reason", value::name)?;
+    let set = fields.take(flag, |v| v.as_bool().ok_or_else(|| "is not true or false".to_owned()))?;
+    fields.finish()?;
+    Ok((reason, set.unwrap_or(false)))
 }
 
 /// That a host is off, by somebody who stood before it.
@@ -141,6 +201,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn flags_are_flags_and_default_to_the_harmless() {
+        let off = |body: Value| FenceRequest::parse(&body).map(|read| read.dry_run).ok();
+        let test = |body: Value| FenceTestRequest::parse(&body).map(|read| read.really_power_off).ok();
+        assert_eq!(off(json!({ "reason": "r" })), Some(false));
+        assert_eq!(off(json!({ "reason": "r", "dry_run": true })), Some(true));
+        assert_eq!(test(json!({ "reason": "r" })), Some(false));
+        assert_eq!(test(json!({ "reason": "r", "really_power_off": true })), Some(true));
+        for bad in [
+            json!({ "dry_run": true }),
+            json!({ "reason": " ", "dry_run": true }),
+            json!({ "reason": "r", "dry_run": "yes" }),
+            json!({ "reason": "r", "dry_run": 1 }),
+            json!({ "reason": "r", "dry_run": null }),
+            json!({ "reason": "r", "really_power_off": true }),
+        ] {
+            assert_eq!(off(bad.clone()), None, "{bad}");
+        }
+        for bad in
+            [json!({ "reason": "r", "really_power_off": "true" }), json!({ "reason": "r", "dry_run": true })]
+        {
+            assert_eq!(test(bad.clone()), None, "{bad}");
+        }
+    }
 
     #[test]
     fn each_kind_has_its_own_keys() {

@@ -2,10 +2,12 @@
 //! test below asks for one invariant of SAFETY 7. [`views`] asks the pure step itself, with states that no run may reach.
 
 mod cloud;
+mod drill;
 mod hooked;
 mod observer;
 mod promises;
 mod scenario;
+mod starved;
 mod views;
 mod world;
 
@@ -92,6 +94,15 @@ fn i1_no_evacuation_without_a_proof_and_a_second_look() {
     holds("I1", Kind::Host, &[("evacuate", 100), ("evacuate by waiver", 20), ("evacuate by statement", 20)]);
 }
 
+/// A host with a watchdog, its BMC dark or none at all; each flaw that makes a watchdog unfit is drawn.
+#[test]
+fn a_watchdogs_lease_proves_only_by_its_time() {
+    let reached = [("proof by lease", 40), ("evacuate by lease", 40), ("life after a lease's proof", 5)];
+    for which in ["I1", "I2", "I3", "I15", "I17", "I17 statement", "L3", "10.3"] {
+        holds(which, Kind::Watched, &reached);
+    }
+}
+
 #[test]
 fn i2_no_force_down_before_a_proof() {
     holds("I2", Kind::Host, &[("mark down", 100)]);
@@ -119,10 +130,16 @@ fn i11_power_off_only_in_an_open_recovery() {
 }
 
 #[test]
-fn i12_there_is_no_power_on() {
+fn i12_power_on_is_asked_for_and_comes_after_the_drain() {
+    holds("I12", Kind::Return, &[("power on by a person", 20), ("power on by policy", 20)]);
+}
+
+#[test]
+fn i12_a_host_s_own_recovery_never_switches_on() {
     // No wildcard: a new effect has to be looked at here.
     let powers = |effect: &Effect| match effect {
         Effect::PowerOff { .. } => Some("off"),
+        Effect::PowerOn { .. } => Some("on"),
         Effect::MarkDown { .. }
         | Effect::Disable { .. }
         | Effect::Enable { .. }
@@ -136,10 +153,11 @@ fn i12_there_is_no_power_on() {
         | Effect::Stop { .. }
         | Effect::Start { .. }
         | Effect::RevokeSessions { .. }
+        | Effect::RestorePolicy { .. }
         | Effect::RunHook { .. } => None,
     };
     let deeds = std::cell::RefCell::new(Vec::new());
-    for kind in [Kind::Host, Kind::Return] {
+    for kind in [Kind::Host, Kind::Ordered] {
         let outcome = cases(100).run(&scenarios(kind), |scenario| {
             run(&scenario, START, NOON, |ops, _| {
                 deeds.borrow_mut().extend(ops.iter().filter_map(|op| match op {
@@ -242,4 +260,12 @@ fn i15_a_proof_rests_on_the_newest_order() {
 #[test]
 fn i17_a_statement_is_not_used_after_the_host_was_heard() {
     holds("I17 statement", Kind::Host, &[("evacuate by statement", 20)]);
+}
+
+/// A person's order skips belief, and nothing else.
+#[test]
+fn what_a_person_ordered_keeps_every_promise_of_a_failure() {
+    for which in ["I1", "I2", "I3", "I8", "I9", "I11", "I15", "I17", "I24", "I26", "10.3"] {
+        holds(which, Kind::Ordered, &[("evacuate", 100), ("power off", 100)]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::life::{is_silent, last_beat, life_in_silence};
+use super::life::{is_silent, last_beat, life_after, life_in_silence};
 use super::{Case, Grounds, Judgement, Row, Verdict, seconds, time_to_verdict};
 use crate::evidence::{Class, Network};
 use crate::policy::{Policy, Profile};
@@ -160,6 +160,12 @@ fn silent(mut case: Case<'_>, since: Mono) -> Judgement {
         _ => format!("no beat on {names}"),
     };
     case.show(if dark >= 2 { Class::E1 } else { Class::E2 }, "agent", what, silence);
+    if let Some(span) = dumping(&case, since) {
+        let what = "a crash kernel of it says that it writes a dump (unsigned), and no beat on any path";
+        case.show(Class::E1, "fence_kdump", what, span);
+        // Nobody signed it: the brakes on silence apply.
+        return case.failed(Class::E1, Grounds { by_silence: true, ..Grounds::default() });
+    }
     if let Some(sight) = life_in_silence(&case, since, storage_counts) {
         case.look_at(sight.until);
         let what = format!("{}: the agent is lost, not the host", sight.what);
@@ -167,6 +173,14 @@ fn silent(mut case: Case<'_>, since: Mono) -> Judgement {
         return case.end(Verdict::AgentLost);
     }
     by_time(case, since, if dark >= 2 { Class::E1 } else { Class::E2 }, storage_counts)
+}
+
+/// How long ago a crash kernel spoke, where its word counts: young, begun after the last beat, and nothing seen alive since it began.
+fn dumping(case: &Case<'_>, since: Mono) -> Option<Duration> {
+    let dump = case.evidence.beats.dump.filter(|dump| !dump.is_over(case.now))?;
+    let (first, last) = dump.message?;
+    let lived = life_after(case.evidence, case.policy, first, case.now).is_some();
+    (first > since && !lived && !case.liar).then(|| case.age(last))
 }
 
 /// Silence becomes a verdict: after the profile's time, when the host itself was asked, witnesses share it, paths suffice.

@@ -19,6 +19,8 @@ pub enum ServiceType {
     Identity,
     /// Masakari, or ourselves.
     InstanceHa,
+    /// Ironic.
+    BareMetal,
 }
 
 impl openstack::session::ServiceType for ServiceType {
@@ -28,6 +30,7 @@ impl openstack::session::ServiceType for ServiceType {
             ServiceType::Placement => "placement",
             ServiceType::Identity => "identity",
             ServiceType::InstanceHa => "instance-ha",
+            ServiceType::BareMetal => "baremetal",
         }
     }
 
@@ -41,6 +44,7 @@ impl openstack::session::ServiceType for ServiceType {
 fn aliases(service_type: &str) -> &'static [&'static str] {
     match service_type {
         "instance-ha" => &["ha", "masakari"],
+        "baremetal" => &["bare-metal"],
         "block-storage" => &["volumev3", "block-store", "volume", "volumev2"],
         "load-balancer" => &["octavia"],
         "orchestration" => &["heat"],
@@ -95,6 +99,18 @@ impl Catalog {
             }
         }
         Err(self.missing(service_type, &interfaces, filters))
+    }
+
+    /// Whether the cloud has such a service in our region at all, by whatever interface.
+    pub(crate) fn lists(&self, service_type: &str, filters: &EndpointFilters) -> bool {
+        let named = |entry: &&Entry| {
+            entry.service_type == service_type || aliases(service_type).contains(&entry.service_type.as_str())
+        };
+        self.0
+            .iter()
+            .filter(named)
+            .flat_map(|entry| &entry.endpoints)
+            .any(|endpoint| endpoint.lies_in(filters))
     }
 
     fn missing(&self, service_type: &str, interfaces: &[String], filters: &EndpointFilters) -> String {
@@ -161,6 +177,13 @@ mod tests {
     fn an_older_name_is_found() {
         let url = catalog().find("block-storage", &filters(InterfaceType::Public, None)).unwrap();
         assert_eq!(url.as_str(), "https://one/v3/p");
+    }
+
+    #[test]
+    fn whether_there_is_a_service_is_no_question_of_its_interface() {
+        let lists = |service, region| catalog().lists(service, &filters(InterfaceType::Internal, region));
+        assert!(lists("compute", Some("two")) && lists("block-storage", None));
+        assert!(!lists("block-storage", Some("two")) && !lists("baremetal", None) && !lists("empty", None));
     }
 
     #[test]

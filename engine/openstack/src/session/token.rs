@@ -146,6 +146,15 @@ impl Authenticator {
         self.token().await?.catalog.find(service_type, filters).map_err(Error::Config)
     }
 
+    /// Whether the token's catalog has such a service.
+    pub(crate) async fn is_listed(
+        &self,
+        service_type: &str,
+        filters: &EndpointFilters,
+    ) -> Result<bool, Error> {
+        Ok(self.token().await?.catalog.lists(service_type, filters))
+    }
+
     /// The project the token is for.
     pub(crate) async fn project_id(&self) -> Result<Option<String>, Error> {
         Ok(self.token().await?.identity.project_id.clone())

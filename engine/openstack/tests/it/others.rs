@@ -3,7 +3,7 @@
 use halberd_openstack::{Error, InstanceHa, OpenstackConfig, Timeouts};
 use serde_json::{Value, json};
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Fault};
 
 #[tokio::test]
 async fn placement_reads() {
@@ -61,4 +61,57 @@ async fn our_apis_errors_of_both_kinds() {
     let Error::Conflict(answer) = error else { panic!("{error:?}") };
     assert_eq!((answer.code.as_deref(), answer.message.as_str()), (Some("urn:halberd:held"), "G2 holds it"));
     assert_eq!(answer.body.unwrap()["brake"], "G2", "a problem's own members stay readable");
+}
+
+/// The catalog with ironic in it; `path` as clouds have it, with the version or without.
+fn with_ironic(cloud: &Cloud, path: &str) {
+    let url = format!("{}{path}", cloud.url);
+    let endpoint =
+        json!({"interface": "public", "region": "RegionOne", "region_id": "RegionOne", "url": url});
+    let entry = json!({"type": "baremetal", "name": "ironic", "endpoints": [endpoint]});
+    if let Value::Array(entries) = &mut cloud.world().catalog {
+        entries.push(entry);
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_without_ironic_owns_no_machine() {
+    let cloud = Cloud::start().await;
+    assert_eq!(cloud.client().await.ironic().nodes().await.unwrap(), []);
+    assert!(cloud.seen("/baremetal").is_empty() && cloud.seen("/v1/nodes").is_empty());
+}
+
+#[tokio::test]
+async fn ironics_nodes_come_in_pages_and_a_refusal_says_so() {
+    for path in ["/baremetal", "/baremetal/v1/"] {
+        let cloud = Cloud::start().await;
+        with_ironic(&cloud, path);
+        let answer = |body| Fault::Answer(200, "application/json", body, vec![]);
+        let first = r#"{"nodes": [{"uuid": "n1", "name": "one"}], "next": "http://wrong.invalid/v1/nodes?marker=n1"}"#;
+        cloud.fault("/baremetal/v1/nodes/detail", answer(first));
+        cloud.fault(
+            "/baremetal/v1/nodes/detail",
+            answer(r#"{"nodes": [{"uuid": "n2", "maintenance": true, "driver_info": {"ipmi_address": "10.0.0.2"}}]}"#),
+        );
+        let ironic = cloud.client().await.ironic();
+        let nodes = ironic.nodes().await.unwrap();
+        let told: Vec<(&str, bool)> = nodes.iter().map(|node| (node.label(), node.maintenance)).collect();
+        assert_eq!(told, [("one", false), ("n2", true)]);
+        assert_eq!(nodes[1].addresses(), ["10.0.0.2"]);
+        let seen = cloud.seen("/baremetal/v1/nodes/detail");
+        assert_eq!(seen[0].query.get("marker"), None);
+        assert_eq!(seen[1].query["marker"], "n1");
+        assert_eq!(seen[0].header("x-openstack-ironic-api-version"), Some("1.5"));
+        // A page that leads nowhere ends rather than turning for ever.
+        cloud.fault("/baremetal/v1/nodes/detail", answer(first));
+        cloud.fault("/baremetal/v1/nodes/detail", answer(first));
+        assert!(matches!(ironic.nodes().await.unwrap_err(), Error::Malformed { .. }));
+        let no = r#"{"error_message": {"faultstring": "Access was denied", "faultcode": "Client", "debuginfo": null}}"#;
+        cloud.fault("/baremetal/v1/nodes/detail", Fault::Answer(403, "application/json", no, vec![]));
+        let error = ironic.nodes().await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Forbidden(_)) && error.to_string().contains("Access was denied"),
+            "{error}"
+        );
+    }
 }

@@ -14,6 +14,7 @@ use super::report::{OnMaintenance, Renumbered, Report, Table};
 use super::rows::{Cells, HostRow, SegmentRow};
 use super::schema::{HOSTS, SEGMENTS, Schema};
 use super::source::Source;
+use crate::dialect::Dialect;
 use crate::error::{Error, Result};
 use crate::transaction::{Tx, first};
 use crate::value::args;
@@ -372,12 +373,19 @@ async fn has_hosts(tx: &mut Tx, segment: Uuid) -> Result<bool> {
 /// wants it. AUTOINCREMENT goes on above the greatest.
 pub(super) async fn num(tx: &mut Tx, table: &str, wanted: i64, highest: i64) -> Result<i64> {
     let taken = sqlx::AssertSqlSafe(format!("SELECT 1 AS n FROM {table} WHERE num = ?"));
-    if first(&mut &mut *tx, taken, args![wanted]).await?.is_none() {
-        return Ok(wanted);
+    let mut given = wanted;
+    if first(&mut &mut *tx, taken, args![wanted]).await?.is_some() {
+        let greatest = sqlx::AssertSqlSafe(format!("SELECT COALESCE(MAX(num), 0) AS n FROM {table}"));
+        let ours = first(&mut &mut *tx, greatest, args![]).await?.map_or(0, |row| row.first_int());
+        given = ours.max(highest) + 1;
     }
-    let greatest = sqlx::AssertSqlSafe(format!("SELECT COALESCE(MAX(num), 0) AS n FROM {table}"));
-    let ours = first(&mut &mut *tx, greatest, args![]).await?.map_or(0, |row| row.first_int());
-    Ok(ours.max(highest) + 1)
+    if tx.dialect() == Dialect::Postgres {
+        // The others count on from the greatest number by themselves.
+        let sequence = format!("pg_get_serial_sequence('{table}', 'num')");
+        let skip = format!("SELECT setval({sequence}, GREATEST(nextval({sequence}), ?)) AS n");
+        first(&mut &mut *tx, sqlx::AssertSqlSafe(skip), args![given]).await?;
+    }
+    Ok(given)
 }
 
 fn deleted_at(deleted: bool, at: Option<Stamp>, now: Stamp) -> Option<Stamp> {

@@ -12,11 +12,24 @@ use crate::bus::{self, Speaker, Waiting};
 use crate::hosts::HostEdit;
 use crate::{Error, commit, hosts, notifications, segments};
 
+everywhere!(
+    every_change_tells_and_what_fails_does_not,
+    a_segment_takes_its_hosts_along_without_a_word_about_them,
+    without_a_bus_nothing_is_written,
+    the_work_on_a_report_is_told_with_its_true_status,
+    an_engines_own_verdict_and_a_report_that_asks_for_nothing,
+    a_refusal_is_a_start_and_an_error,
+    a_claim_is_ours_until_it_runs_out_and_repeats_keep_their_id,
+    a_younger_message_never_passes_an_older_of_its_object,
+    a_clock_that_goes_back_holds_up_nothing,
+    a_full_outbox_drops_its_oldest_and_counts_them,
+);
+
 const HOLD: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_secs(180);
 
-async fn telling(keep: i64) -> Kit {
-    let kit = kit().await;
+async fn telling(on: On, keep: i64) -> Kit {
+    let kit = kit_on(on).await;
     kit.db.speak_on_bus(Speaker { host: "ctl-1".into(), keep });
     kit
 }
@@ -55,9 +68,8 @@ async fn make(kit: &Kit, names: &[&str]) {
     }
 }
 
-#[tokio::test]
-async fn every_change_tells_and_what_fails_does_not() {
-    let kit = telling(1000).await;
+async fn every_change_tells_and_what_fails_does_not(on: On) {
+    let kit = telling(on, 1000).await;
     let segment = new_segment("rack-b");
     let host = new_host(segment.id, "cmp-02");
     write(&kit.db, async |tx| {
@@ -110,16 +122,14 @@ async fn every_change_tells_and_what_fails_does_not() {
     assert_eq!(types(&kit).await, Vec::<String>::new(), "nothing happened, so nothing is told");
 }
 
-#[tokio::test]
-async fn a_segment_takes_its_hosts_along_without_a_word_about_them() {
-    let kit = telling(1000).await;
+async fn a_segment_takes_its_hosts_along_without_a_word_about_them(on: On) {
+    let kit = telling(on, 1000).await;
     write(&kit.db, async |tx| segments::delete(tx, kit.segment, NOW).await).await.unwrap();
     assert_eq!(types(&kit).await, ["segment.delete.start", "segment.delete.end"]);
 }
 
-#[tokio::test]
-async fn without_a_bus_nothing_is_written() {
-    let kit = kit().await;
+async fn without_a_bus_nothing_is_written(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     let mut draft = commit_of(&recovery);
     draft.notification = Some((NotificationStatus::Finished, None));
@@ -129,9 +139,8 @@ async fn without_a_bus_nothing_is_written() {
     assert_eq!(kit.count("SELECT COUNT(*) FROM bus_outbox").await, 0);
 }
 
-#[tokio::test]
-async fn the_work_on_a_report_is_told_with_its_true_status() {
-    let kit = telling(1000).await;
+async fn the_work_on_a_report_is_told_with_its_true_status(on: On) {
+    let kit = telling(on, 1000).await;
     let report = host_down(kit.segment, kit.host);
     write(&kit.db, async |tx| notifications::receive(tx, &report, WINDOW, NOW).await).await.unwrap();
     let recovery = new_recovery(&report);
@@ -192,9 +201,8 @@ async fn the_work_on_a_report_is_told_with_its_true_status() {
     assert_eq!(end[0].1["fault"], Value::Null);
 }
 
-#[tokio::test]
-async fn an_engines_own_verdict_and_a_report_that_asks_for_nothing() {
-    let kit = telling(1000).await;
+async fn an_engines_own_verdict_and_a_report_that_asks_for_nothing(on: On) {
+    let kit = telling(on, 1000).await;
     kit.open().await;
     let told_types = types(&kit).await;
     let own = ["notification.create.start", "notification.create.end", "notification.process.start"];
@@ -218,9 +226,8 @@ async fn an_engines_own_verdict_and_a_report_that_asks_for_nothing() {
     assert_eq!((told[3].0.as_str(), &told[3].1["status"]), ("notification.process.end", &"ignored".into()));
 }
 
-#[tokio::test]
-async fn a_refusal_is_a_start_and_an_error() {
-    let kit = telling(1000).await;
+async fn a_refusal_is_a_start_and_an_error(on: On) {
+    let kit = telling(on, 1000).await;
     let segment = new_segment("rack-a");
     let fault = Fault { exception: "FailoverSegmentExists", message: "taken".into() };
     write(&kit.db, async |tx| {
@@ -236,9 +243,8 @@ async fn a_refusal_is_a_start_and_an_error() {
     assert_ne!(claimed[0].id, claimed[1].id);
 }
 
-#[tokio::test]
-async fn a_claim_is_ours_until_it_runs_out_and_repeats_keep_their_id() {
-    let kit = telling(1000).await;
+async fn a_claim_is_ours_until_it_runs_out_and_repeats_keep_their_id(on: On) {
+    let kit = telling(on, 1000).await;
     make(&kit, &["a", "b"]).await;
     let first = claim(&kit, 10, NOW).await;
     assert_eq!(first.len(), 4);
@@ -260,9 +266,8 @@ async fn a_claim_is_ours_until_it_runs_out_and_repeats_keep_their_id() {
     assert_eq!(nums(&claim(&kit, 10, later(32)).await), [2, 3, 4]);
 }
 
-#[tokio::test]
-async fn a_younger_message_never_passes_an_older_of_its_object() {
-    let kit = telling(1000).await;
+async fn a_younger_message_never_passes_an_older_of_its_object(on: On) {
+    let kit = telling(on, 1000).await;
     make(&kit, &["a", "b"]).await;
     // 1 and 2 are about a, 3 and 4 about b. Another engine holds 1.
     let held = claim(&kit, 1, NOW).await;
@@ -277,16 +282,14 @@ async fn a_younger_message_never_passes_an_older_of_its_object() {
     assert_eq!((nums(&again), again[0].attempts), (vec![1, 2], 1));
 }
 
-#[tokio::test]
-async fn a_clock_that_goes_back_holds_up_nothing() {
-    let kit = telling(1000).await;
+async fn a_clock_that_goes_back_holds_up_nothing(on: On) {
+    let kit = telling(on, 1000).await;
     make(&kit, &["a"]).await;
     assert_eq!(claim(&kit, 10, Stamp(NOW.0 - 3_600_000_000)).await.len(), 2);
 }
 
-#[tokio::test]
-async fn a_full_outbox_drops_its_oldest_and_counts_them() {
-    let kit = telling(100).await;
+async fn a_full_outbox_drops_its_oldest_and_counts_them(on: On) {
+    let kit = telling(on, 100).await;
     let names: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
     make(&kit, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!(bus::waiting(&kit.db).await.unwrap(), 100);

@@ -14,6 +14,20 @@ use uuid::Uuid;
 use super::*;
 use crate::{Error, audit, events, hosts, intents, notifications, recoveries, vmoves};
 
+everywhere!(
+    everything_of_a_commit_can_be_read_back,
+    a_condition_that_fails_last_leaves_nothing_of_the_commit,
+    a_reserved_host_is_taken_once,
+    an_old_version_epoch_or_owner_writes_nothing,
+    one_open_intent_for_a_guest_until_it_is_resolved,
+    closing_frees_the_subject_and_opens_the_way_back,
+    a_process_on_its_way_back_holds_neither_its_host_nor_a_report,
+    five_hundred_moves_are_written_and_overwritten_in_one_commit,
+    of_many_claimers_one_wins_and_epochs_only_grow,
+    a_subject_is_opened_once_however_many_try,
+    a_held_hook_is_stored_and_shown_in_the_state,
+);
+
 /// A commit that touches every table.
 fn full(kit: &Kit, recovery: &Recovery, n: usize) -> Commit {
     let mut commit = commit_of(recovery);
@@ -37,15 +51,14 @@ async fn counts(kit: &Kit) -> Vec<i64> {
         kit.count("SELECT COUNT(*) FROM audit").await,
         kit.count("SELECT COUNT(*) FROM events").await,
         kit.count("SELECT COUNT(*) FROM deliveries").await,
-        kit.count("SELECT SUM(version) FROM recoveries").await,
-        kit.count("SELECT SUM(version) FROM hosts").await,
+        kit.count("SELECT COALESCE(MAX(version), 0) AS n FROM recoveries").await,
+        kit.count("SELECT COALESCE(MAX(version), 0) AS n FROM hosts").await,
         kit.count("SELECT COUNT(*) FROM notifications WHERE status = 'error'").await,
     ]
 }
 
-#[tokio::test]
-async fn everything_of_a_commit_can_be_read_back() {
-    let kit = kit().await;
+async fn everything_of_a_commit_can_be_read_back(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     let commit = full(&kit, &recovery, 3);
     let version = crate::commit::apply(&kit.db, &commit, &hooks(), later(1)).await.unwrap();
@@ -83,9 +96,8 @@ async fn everything_of_a_commit_can_be_read_back() {
     assert!(!crate::commit::was_applied(&kit.db, recovery.id, Uuid::new_v4()).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_condition_that_fails_last_leaves_nothing_of_the_commit() {
-    let kit = kit().await;
+async fn a_condition_that_fails_last_leaves_nothing_of_the_commit(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     let before = counts(&kit).await;
     for (condition, why) in [
@@ -108,9 +120,8 @@ async fn a_condition_that_fails_last_leaves_nothing_of_the_commit() {
     assert_ne!(counts(&kit).await, before);
 }
 
-#[tokio::test]
-async fn a_reserved_host_is_taken_once() {
-    let kit = kit().await;
+async fn a_reserved_host_is_taken_once(on: On) {
+    let kit = kit_on(on).await;
     let reserve = kit.add_host("spare").await;
     kit.tamper("UPDATE hosts SET reserved = 1 WHERE name = 'spare'", vec![]).await;
     let recovery = kit.claimed().await;
@@ -132,9 +143,8 @@ async fn a_reserved_host_is_taken_once() {
     assert!(matches!(second, Err(Error::Condition { host, .. }) if host == reserve));
 }
 
-#[tokio::test]
-async fn an_old_version_epoch_or_owner_writes_nothing() {
-    let kit = kit().await;
+async fn an_old_version_epoch_or_owner_writes_nothing(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     let stale = [
         Recovery { version: recovery.version - 1, ..recovery.clone() },
@@ -151,9 +161,8 @@ async fn an_old_version_epoch_or_owner_writes_nothing() {
     assert!(crate::commit::apply(&kit.db, &full(&kit, &recovery, 1), &hooks(), NOW).await.is_ok());
 }
 
-#[tokio::test]
-async fn one_open_intent_for_a_guest_until_it_is_resolved() {
-    let kit = kit().await;
+async fn one_open_intent_for_a_guest_until_it_is_resolved(on: On) {
+    let kit = kit_on(on).await;
     let mut recovery = kit.claimed().await;
     let key = "guest:1".to_owned();
     let held = intent(&recovery, Some(key.clone()));
@@ -183,9 +192,8 @@ async fn one_open_intent_for_a_guest_until_it_is_resolved() {
     assert!(matches!(crate::commit::apply(&kit.db, &twice, &[], NOW).await, Err(Error::IntentOpen { .. })));
 }
 
-#[tokio::test]
-async fn closing_frees_the_subject_and_opens_the_way_back() {
-    let kit = kit().await;
+async fn closing_frees_the_subject_and_opens_the_way_back(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     assert!(
         matches!(kit.try_open(&kit.db, kit.host).await.unwrap(), Opened::AlreadyOpen(id) if id == recovery.id)
@@ -213,9 +221,8 @@ async fn closing_frees_the_subject_and_opens_the_way_back() {
     assert!(matches!(next, Opened::New(_)));
 }
 
-#[tokio::test]
-async fn a_process_on_its_way_back_holds_neither_its_host_nor_a_report() {
-    let kit = kit().await;
+async fn a_process_on_its_way_back_holds_neither_its_host_nor_a_report(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     let mut commit = commit_of(&recovery);
     commit.recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Verifying });
@@ -248,9 +255,8 @@ async fn a_process_on_its_way_back_holds_neither_its_host_nor_a_report() {
     crate::commit::apply(&kit.db, &commit, &[], NOW).await.expect("and its recovery ends");
 }
 
-#[tokio::test]
-async fn five_hundred_moves_are_written_and_overwritten_in_one_commit() {
-    let kit = kit().await;
+async fn five_hundred_moves_are_written_and_overwritten_in_one_commit(on: On) {
+    let kit = kit_on(on).await;
     let mut recovery = kit.claimed().await;
     let mut commit = full(&kit, &recovery, 500);
     recovery.version = crate::commit::apply(&kit.db, &commit, &hooks(), NOW).await.unwrap();
@@ -268,9 +274,8 @@ async fn five_hundred_moves_are_written_and_overwritten_in_one_commit() {
     assert!(intents::open_of_recovery(&kit.db, recovery.id).await.unwrap().is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_claimers_one_wins_and_epochs_only_grow() {
-    let kit = kit().await;
+async fn of_many_claimers_one_wins_and_epochs_only_grow(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.open().await;
     let openings = [kit.db.clone(), kit.beside().await];
     let mut epoch = 0;
@@ -304,9 +309,8 @@ async fn of_many_claimers_one_wins_and_epochs_only_grow() {
     assert_eq!((back[0].owner, back[0].epoch), (None, epoch), "a release never lowers the epoch");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subject_is_opened_once_however_many_try() {
-    let kit = std::sync::Arc::new(kit().await);
+async fn a_subject_is_opened_once_however_many_try(on: On) {
+    let kit = std::sync::Arc::new(kit_on(on).await);
     let openings = [kit.db.clone(), kit.beside().await];
     let tasks: Vec<_> = (0..16)
         .map(|n| {
@@ -327,9 +331,8 @@ async fn a_subject_is_opened_once_however_many_try() {
 }
 
 /// What is stored of hooks comes back, and a recovery that a hook holds is listed as one that asks a person.
-#[tokio::test]
-async fn a_held_hook_is_stored_and_shown_in_the_state() {
-    let kit = kit().await;
+async fn a_held_hook_is_stored_and_shown_in_the_state(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     assert_eq!(recovery.hooks, Hooks::default());
     let mut commit = commit_of(&recovery);

@@ -8,9 +8,17 @@ use crate::db::Options;
 use crate::value::args;
 use crate::{Error, Tx, audit, commit, notifications, recoveries, segments};
 
-#[tokio::test]
-async fn a_transaction_dropped_before_its_commit_leaves_nothing() {
-    let kit = kit().await;
+everywhere!(
+    a_transaction_dropped_before_its_commit_leaves_nothing,
+    the_audit_verifies_and_each_tampering_names_its_record,
+    missing_records_tails_and_chains_are_found,
+    a_chain_written_by_many_at_once_verifies,
+    an_unknown_word_names_table_row_and_column,
+    a_state_that_is_not_the_documents_is_refused,
+);
+
+async fn a_transaction_dropped_before_its_commit_leaves_nothing(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.claimed().await;
     let mut draft = commit_of(&recovery);
     draft.vmoves = vec![vmove(&recovery, 1)];
@@ -40,7 +48,7 @@ async fn a_copy_of_the_files_at_any_moment_is_whole() {
     commit::apply_in(&mut tx, &commit_of(&next), &hooks(), NOW).await.unwrap();
     let after = TempDir::new().unwrap();
     for name in ["halberd.db", "halberd.db-wal"] {
-        std::fs::copy(kit.dir.path().join(name), after.path().join(name)).unwrap();
+        std::fs::copy(kit.own.dir().join(name), after.path().join(name)).unwrap();
     }
     drop(tx);
     let db = Db::open(&url(after.path()), Access::Exclusive).await.unwrap();
@@ -90,6 +98,16 @@ async fn a_full_disk_is_unavailable_and_nothing_is_half_written() {
     write(&db, async |tx| segments::create(tx, &new_segment("more"), NOW).await).await.unwrap();
 }
 
+/// F51: SQLite ends a transaction by itself when its commit meets a full disk.
+#[tokio::test]
+async fn a_transaction_that_ended_by_itself_leaves_the_database_writable() {
+    let dir = TempDir::new().unwrap();
+    let db = Db::open(&url(dir.path()), Access::Exclusive).await.unwrap();
+    let ended = write(&db, async |tx| tx.exec("ROLLBACK", vec![]).await).await;
+    assert!(ended.is_err(), "there was nothing left to commit: {ended:?}");
+    write(&db, async |tx| segments::create(tx, &new_segment("after"), NOW).await).await.unwrap();
+}
+
 async fn three_records(kit: &Kit) -> String {
     let recovery = kit.claimed().await;
     let mut draft = commit_of(&recovery);
@@ -101,8 +119,7 @@ async fn three_records(kit: &Kit) -> String {
     recovery.id.to_string()
 }
 
-#[tokio::test]
-async fn the_audit_verifies_and_each_tampering_names_its_record() {
+async fn the_audit_verifies_and_each_tampering_names_its_record(on: On) {
     let flips: [(&'static str, i64); 6] = [
         ("UPDATE audit SET text = 'Off' WHERE sequence = 2", 2),
         ("UPDATE audit SET detail = replace(detail, '0.1', '0.2') WHERE sequence = 2", 2),
@@ -115,7 +132,7 @@ async fn the_audit_verifies_and_each_tampering_names_its_record() {
         ("UPDATE audit SET hash = replace(hash, substr(hash, 1, 1), 'x') WHERE sequence = 3", 3),
     ];
     for (sql, record) in flips {
-        let kit = kit().await;
+        let kit = kit_on(on).await;
         let chain = three_records(&kit).await;
         assert_eq!(audit::verify(&kit.db).await.unwrap(), [], "whole before");
         kit.tamper(sql, vec![]).await;
@@ -127,9 +144,8 @@ async fn the_audit_verifies_and_each_tampering_names_its_record() {
     }
 }
 
-#[tokio::test]
-async fn missing_records_tails_and_chains_are_found() {
-    let kit = kit().await;
+async fn missing_records_tails_and_chains_are_found(on: On) {
+    let kit = kit_on(on).await;
     let chain = three_records(&kit).await;
     assert!(write(&kit.db, async |tx| audit::checkpoint(tx, NOW).await).await.unwrap());
     assert!(
@@ -157,9 +173,8 @@ async fn missing_records_tails_and_chains_are_found() {
     assert_eq!(audit::verify(&kit.db).await.unwrap(), [Broken::Gap { chain, expected: 3, found: 0 }]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chain_written_by_many_at_once_verifies() {
-    let kit = kit().await;
+async fn a_chain_written_by_many_at_once_verifies(on: On) {
+    let kit = kit_on(on).await;
     let tasks: Vec<_> = (0..16)
         .map(|n| {
             let db = kit.db.clone();
@@ -182,9 +197,8 @@ async fn a_chain_written_by_many_at_once_verifies() {
     assert_eq!(audit::verify(&kit.db).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn an_unknown_word_names_table_row_and_column() {
-    let kit = kit().await;
+async fn an_unknown_word_names_table_row_and_column(on: On) {
+    let kit = kit_on(on).await;
     kit.tamper("UPDATE hosts SET admission = 'quarantined'", vec![]).await;
     match crate::hosts::get(&kit.db, kit.host).await {
         Err(Error::UnknownWord { table: "hosts", row, column: "admission", source }) => {
@@ -197,9 +211,8 @@ async fn an_unknown_word_names_table_row_and_column() {
     assert!(error.starts_with(&format!("table hosts, row {}, column retired_boots: ", kit.host)), "{error}");
 }
 
-#[tokio::test]
-async fn a_state_that_is_not_the_documents_is_refused() {
-    let kit = kit().await;
+async fn a_state_that_is_not_the_documents_is_refused(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.open().await;
     kit.tamper("UPDATE recoveries SET state = 'evacuating'", vec![]).await;
     let error = recoveries::get(&kit.db, recovery.id).await.unwrap_err();

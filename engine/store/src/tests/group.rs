@@ -12,8 +12,14 @@ use super::*;
 use crate::transaction::ATTEMPTS;
 use crate::{Error, hosts, segments};
 
+everywhere!(
+    a_unit_that_fails_takes_nothing_of_the_others_with_it,
+    a_conflict_is_repeated_and_ends,
+    a_host_that_is_out_or_admitted_stays_on_file,
+);
+
 fn commits(db: &Db) -> u64 {
-    let Db::Sqlite(sqlite) = db;
+    let Db::Sqlite(sqlite) = db else { panic!("only SQLite's writers share commits") };
     sqlite.group.commits()
 }
 
@@ -58,7 +64,7 @@ async fn writers_who_queue_share_commits_and_are_all_there() {
     }
     assert!(commits(&kit.db) - before < 16, "{} commits for 64 units", commits(&kit.db) - before);
     // Another opening sees what is committed.
-    let beside = Db::open(&url(kit.dir.path()), Access::Shared).await.unwrap();
+    let beside = Db::open(&url(kit.own.dir()), Access::Shared).await.unwrap();
     let seen = hosts::all_living(&beside).await.unwrap().len();
     assert_eq!(seen, 65);
 }
@@ -74,9 +80,8 @@ async fn a_writer_who_is_alone_commits_at_once() {
     assert_eq!(commits(&kit.db) - before, 1, "a unit that failed alone is rolled back");
 }
 
-#[tokio::test]
-async fn a_unit_that_fails_takes_nothing_of_the_others_with_it() {
-    let kit = kit().await;
+async fn a_unit_that_fails_takes_nothing_of_the_others_with_it(on: On) {
+    let kit = kit_on(on).await;
     let mut units = JoinSet::new();
     for n in 0..32 {
         let (db, segment) = (kit.db.clone(), kit.segment);
@@ -123,7 +128,7 @@ async fn one_who_goes_away_half_way_harms_nobody() {
             .await
         }
     });
-    let Db::Sqlite(sqlite) = &kit.db;
+    let Db::Sqlite(sqlite) = &kit.db else { panic!("only SQLite's writers share commits") };
     while sqlite.group.waiting() == 0 {
         tokio::task::yield_now().await;
     }
@@ -139,7 +144,7 @@ async fn one_who_goes_away_half_way_harms_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_transaction_does_not_outlive_those_who_wait_for_it() {
     let kit = kit().await;
-    let Db::Sqlite(sqlite) = &kit.db;
+    let Db::Sqlite(sqlite) = &kit.db else { panic!("only SQLite's writers share commits") };
     let (inside, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let first = first_inside(&kit, &inside, &go_on).await;
     {
@@ -159,7 +164,7 @@ async fn an_open_transaction_does_not_outlive_those_who_wait_for_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_when_all_of_them_went_away() {
     let kit = kit().await;
-    let Db::Sqlite(sqlite) = &kit.db;
+    let Db::Sqlite(sqlite) = &kit.db else { panic!("only SQLite's writers share commits") };
     let (inside, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let first = first_inside(&kit, &inside, &go_on).await;
     {
@@ -175,14 +180,13 @@ async fn nor_when_all_of_them_went_away() {
         assert!(first.await.unwrap_err().is_cancelled());
     }
     // Another process gets the file: it is not held by a transaction that nobody ends.
-    let beside = Db::open(&url(kit.dir.path()), Access::Shared).await.unwrap();
+    let beside = Db::open(&url(kit.own.dir()), Access::Shared).await.unwrap();
     add(&beside, kit.segment, "beside").await.unwrap();
     assert_eq!(host_names(&kit).await, ["beside", "cmp-01", "first"]);
 }
 
-#[tokio::test]
-async fn a_conflict_is_repeated_and_ends() {
-    let kit = kit().await;
+async fn a_conflict_is_repeated_and_ends(on: On) {
+    let kit = kit_on(on).await;
     let runs = std::sync::atomic::AtomicU32::new(0);
     let done: Result<()> = write(&kit.db, async |_| {
         runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -193,9 +197,8 @@ async fn a_conflict_is_repeated_and_ends() {
     assert_eq!(runs.into_inner(), ATTEMPTS);
 }
 
-#[tokio::test]
-async fn a_host_that_is_out_or_admitted_stays_on_file() {
-    let kit = kit().await;
+async fn a_host_that_is_out_or_admitted_stays_on_file(on: On) {
+    let kit = kit_on(on).await;
     for admission in [Admission::Out, Admission::Admitted] {
         let patch = halberd_core::runner::HostPatch { admission: Some(admission), ..Default::default() };
         write(&kit.db, async |tx| hosts::patch(tx, kit.host, &patch, NOW).await).await.unwrap();

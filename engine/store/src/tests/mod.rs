@@ -1,15 +1,46 @@
-//! A database in a directory of its own, and the rows that tests start from.
+//! A database of a test's own, and the rows that tests start from. What is listed under `everywhere!` runs on all three databases.
+
+/// Runs tests of one argument on each database. A server that is not installed is skipped, and says so.
+macro_rules! everywhere {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use crate::testing::On;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$test(On::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                if On::Postgres.server().is_some() {
+                    super::$test(On::Postgres).await;
+                }
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mariadb() {
+                if On::Mariadb.server().is_some() {
+                    super::$test(On::Mariadb).await;
+                }
+            }
+        }
+    )+};
+}
+pub(crate) use everywhere;
 
 mod api;
 mod bus;
 mod commit;
 mod durability;
 mod group;
+mod history;
 mod open;
 mod outbox;
 mod reports;
 mod rows;
 mod secrets;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,6 +66,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::recoveries::{Opened, Opening};
+use crate::testing::{On, Own};
 use crate::value::{Arg, Row};
 use crate::{Access, Db, Read, Result, write};
 
@@ -46,7 +78,7 @@ pub(crate) fn later(seconds: i64) -> Stamp {
 }
 
 pub(crate) struct Kit {
-    pub dir: TempDir,
+    pub own: Own,
     pub db: Db,
     pub segment: SegmentId,
     pub host: HostId,
@@ -57,10 +89,15 @@ pub(crate) fn url(dir: &Path) -> String {
     format!("sqlite:{}", dir.join("halberd.db").display())
 }
 
-/// A database with one segment and the host `cmp-01`.
+/// SQLite's.
 pub(crate) async fn kit() -> Kit {
-    let dir = TempDir::new().unwrap();
-    let db = Db::open(&url(dir.path()), Access::Exclusive).await.unwrap();
+    kit_on(On::Sqlite).await
+}
+
+/// A database with one segment and the host `cmp-01`.
+pub(crate) async fn kit_on(on: On) -> Kit {
+    let own = on.own().await.expect("whether it is installed was asked before");
+    let db = own.open(Access::Exclusive).await.unwrap();
     let segment = new_segment("rack-a");
     let host = new_host(segment.id, "cmp-01");
     let (segment_id, host_id) = (segment.id, host.id);
@@ -70,7 +107,7 @@ pub(crate) async fn kit() -> Kit {
     })
     .await
     .unwrap();
-    Kit { dir, db, segment: segment_id, host: host_id, engine: EngineId(Uuid::new_v4()) }
+    Kit { own, db, segment: segment_id, host: host_id, engine: EngineId(Uuid::new_v4()) }
 }
 
 impl Kit {
@@ -80,9 +117,9 @@ impl Kit {
         host.id
     }
 
-    /// The same file opened once more, as another process would: its writers wait for the file's lock, not for our pool.
+    /// The same database opened once more, as another process would: its writers do not wait for our pool.
     pub(crate) async fn beside(&self) -> Db {
-        Db::open(&url(self.dir.path()), Access::Shared).await.unwrap()
+        self.own.open(Access::Shared).await.unwrap()
     }
 
     /// A host recovery opened by an engine's own report and claimed by `self.engine`.

@@ -6,6 +6,12 @@ use super::*;
 use crate::deliveries::{self, Attempt, DeliveryState};
 use crate::events;
 
+everywhere!(
+    sequences_have_no_gaps_under_concurrency_and_failure,
+    a_delivery_is_claimed_retried_and_delivered_or_dead,
+    a_younger_event_waits_for_the_older_of_its_recovery_but_not_for_ever,
+);
+
 const HOLD: Duration = Duration::from_secs(30);
 
 async fn claim(kit: &Kit, hook: &str, now: Stamp) -> Vec<deliveries::Claimed> {
@@ -18,9 +24,8 @@ async fn end(kit: &Kit, claimed: &deliveries::Claimed, attempt: Attempt<'_>, now
         .unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sequences_have_no_gaps_under_concurrency_and_failure() {
-    let kit = kit().await;
+async fn sequences_have_no_gaps_under_concurrency_and_failure(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.open().await;
     let tasks: Vec<_> = (0..24)
         .map(|n| {
@@ -57,9 +62,8 @@ async fn sequences_have_no_gaps_under_concurrency_and_failure() {
     assert_eq!(events::last(&kit.db).await.unwrap(), all.last().unwrap().num);
 }
 
-#[tokio::test]
-async fn a_delivery_is_claimed_retried_and_delivered_or_dead() {
-    let kit = kit().await;
+async fn a_delivery_is_claimed_retried_and_delivered_or_dead(on: On) {
+    let kit = kit_on(on).await;
     kit.open().await;
     let first = claim(&kit, "tickets", NOW).await;
     assert_eq!(first.len(), 1);
@@ -97,9 +101,8 @@ async fn a_delivery_is_claimed_retried_and_delivered_or_dead() {
     assert_eq!(deliveries::oldest_pending(&kit.db).await.unwrap(), Some(NOW));
 }
 
-#[tokio::test]
-async fn a_younger_event_waits_for_the_older_of_its_recovery_but_not_for_ever() {
-    let kit = kit().await;
+async fn a_younger_event_waits_for_the_older_of_its_recovery_but_not_for_ever(on: On) {
+    let kit = kit_on(on).await;
     let recovery = kit.open().await;
     let other = event(None);
     let younger = event(Some(recovery.id));

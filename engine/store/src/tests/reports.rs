@@ -8,6 +8,16 @@ use super::*;
 use crate::notifications::{self, NotificationFilter, Received};
 use crate::{Error, agent_reports, evidence, hosts, recoveries, segments};
 
+everywhere!(
+    of_sixteen_equal_reports_at_once_one_is_accepted,
+    an_equal_report_is_a_duplicate_only_within_both_windows,
+    a_rejected_report_leaves_evidence_that_names_what_stands_for_it,
+    that_a_host_is_down_is_a_duplicate_while_something_is_open_or_it_is_out,
+    a_second_report_joins_the_open_recovery_and_ends_with_it,
+    a_host_under_recovery_keeps_itself_and_its_segment_but_no_other_host,
+    an_agents_report_is_answered_once,
+);
+
 const WINDOW: Duration = Duration::from_secs(180);
 const GUEST: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -24,10 +34,9 @@ fn accepted(received: &Received) -> bool {
     matches!(received, Received::Accepted(_))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_sixteen_equal_reports_at_once_one_is_accepted() {
+async fn of_sixteen_equal_reports_at_once_one_is_accepted(on: On) {
     for down in [true, false] {
-        let kit = kit().await;
+        let kit = kit_on(on).await;
         let openings = [kit.db.clone(), kit.beside().await];
         let tasks: Vec<_> = (0..16)
             .map(|n| {
@@ -49,9 +58,8 @@ async fn of_sixteen_equal_reports_at_once_one_is_accepted() {
     }
 }
 
-#[tokio::test]
-async fn an_equal_report_is_a_duplicate_only_within_both_windows() {
-    let kit = kit().await;
+async fn an_equal_report_is_a_duplicate_only_within_both_windows(on: On) {
+    let kit = kit_on(on).await;
     let report = guest_down(kit.segment, kit.host, GUEST);
     let at = |seconds| Notification { generated_at: later(seconds), ..report.clone() };
     assert!(accepted(&receive(&kit, &at(0), later(0)).await));
@@ -64,9 +72,8 @@ async fn an_equal_report_is_a_duplicate_only_within_both_windows() {
     assert!(accepted(&receive(&kit, &other, later(1)).await), "another guest");
 }
 
-#[tokio::test]
-async fn a_rejected_report_leaves_evidence_that_names_what_stands_for_it() {
-    let kit = kit().await;
+async fn a_rejected_report_leaves_evidence_that_names_what_stands_for_it(on: On) {
+    let kit = kit_on(on).await;
     let report = guest_down(kit.segment, kit.host, GUEST);
     let Received::Accepted(kept) = receive(&kit, &report, NOW).await else { panic!("the first one") };
     let from = evidence::last(&kit.db).await.unwrap();
@@ -81,9 +88,8 @@ async fn a_rejected_report_leaves_evidence_that_names_what_stands_for_it() {
     assert_eq!(evidence::list(&kit.db, kit.host, 5).await.unwrap(), seen);
 }
 
-#[tokio::test]
-async fn that_a_host_is_down_is_a_duplicate_while_something_is_open_or_it_is_out() {
-    let kit = kit().await;
+async fn that_a_host_is_down_is_a_duplicate_while_something_is_open_or_it_is_out(on: On) {
+    let kit = kit_on(on).await;
     let down = host_down(kit.segment, kit.host);
     // The payload may differ: it is the same claim.
     let mut same = down.clone();
@@ -117,9 +123,8 @@ async fn that_a_host_is_down_is_a_duplicate_while_something_is_open_or_it_is_out
     assert!(!accepted(&receive(&kit, &same, later(2)).await), "its recovery is open");
 }
 
-#[tokio::test]
-async fn a_second_report_joins_the_open_recovery_and_ends_with_it() {
-    let kit = kit().await;
+async fn a_second_report_joins_the_open_recovery_and_ends_with_it(on: On) {
+    let kit = kit_on(on).await;
     let started = report(
         kit.segment,
         kit.host,
@@ -143,9 +148,8 @@ async fn a_second_report_joins_the_open_recovery_and_ends_with_it() {
     }
 }
 
-#[tokio::test]
-async fn a_host_under_recovery_keeps_itself_and_its_segment_but_no_other_host() {
-    let kit = kit().await;
+async fn a_host_under_recovery_keeps_itself_and_its_segment_but_no_other_host(on: On) {
+    let kit = kit_on(on).await;
     let other = kit.add_host("cmp-02").await;
     receive(&kit, &guest_down(kit.segment, kit.host, GUEST), NOW).await;
     let remove = async |id| write(&kit.db, async |tx| hosts::delete(tx, id, NOW).await).await;
@@ -165,9 +169,8 @@ async fn a_host_under_recovery_keeps_itself_and_its_segment_but_no_other_host() 
     assert_eq!(reports.len(), 1, "reports stay");
 }
 
-#[tokio::test]
-async fn an_agents_report_is_answered_once() {
-    let kit = kit().await;
+async fn an_agents_report_is_answered_once(on: On) {
+    let kit = kit_on(on).await;
     let other = kit.add_host("cmp-02").await;
     let id = Uuid::new_v4();
     let answered = agent_reports::ReportRow {

@@ -10,9 +10,18 @@ use crate::sightings::{self, SightingRow};
 use crate::wishes::{self, NewWish};
 use crate::{Error, orders};
 
-#[tokio::test]
-async fn a_living_engines_name_is_not_taken_over() {
-    let kit = kit().await;
+everywhere!(
+    a_living_engines_name_is_not_taken_over,
+    a_wish_is_taken_and_done_once,
+    an_order_is_for_its_host_only,
+    a_services_transitions_and_downs_are_kept,
+    a_sighting_replaces_the_engines_former_one,
+    disarming_stands_until_it_is_taken_back,
+    a_unit_runs_again_on_conflict_and_gives_up_in_words,
+);
+
+async fn a_living_engines_name_is_not_taken_over(on: On) {
+    let kit = kit_on(on).await;
     let ids: Vec<EngineId> = (0..4).map(|_| EngineId(Uuid::new_v4())).collect();
     let register = async |id, seen, alone| {
         let detail = json!({"version": "1"});
@@ -47,9 +56,8 @@ async fn a_living_engines_name_is_not_taken_over() {
     assert!(!write(&kit.db, async |tx| engines::forget(tx, "ctl-1").await).await.unwrap(), "it lives");
 }
 
-#[tokio::test]
-async fn a_wish_is_taken_and_done_once() {
-    let kit = kit().await;
+async fn a_wish_is_taken_and_done_once(on: On) {
+    let kit = kit_on(on).await;
     let wish = NewWish {
         id: WishId(Uuid::new_v4()),
         kind: "fence".into(),
@@ -86,9 +94,8 @@ async fn a_wish_is_taken_and_done_once() {
     assert_eq!(wishes::list(&kit.db, 10).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn an_order_is_for_its_host_only() {
-    let kit = kit().await;
+async fn an_order_is_for_its_host_only(on: On) {
+    let kit = kit_on(on).await;
     let other = kit.add_host("cmp-02").await;
     let id = Uuid::new_v4();
     let body = json!({"unit": "nova-compute.service"});
@@ -110,9 +117,8 @@ async fn an_order_is_for_its_host_only() {
     assert!(orders::hosts_pending(&kit.db).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_services_transitions_and_downs_are_kept() {
-    let kit = kit().await;
+async fn a_services_transitions_and_downs_are_kept(on: On) {
+    let kit = kit_on(on).await;
     let id = ServiceId(Uuid::new_v4());
     let probe = json!({"ms": 12});
     let record = async |state: &str, down, at| {
@@ -140,9 +146,8 @@ async fn a_services_transitions_and_downs_are_kept() {
     assert_eq!(services::list(&kit.db).await.unwrap(), [row]);
 }
 
-#[tokio::test]
-async fn a_sighting_replaces_the_engines_former_one() {
-    let kit = kit().await;
+async fn a_sighting_replaces_the_engines_former_one(on: On) {
+    let kit = kit_on(on).await;
     let sight = |engine, state: &str| SightingRow {
         host: kit.host,
         engine,
@@ -161,9 +166,8 @@ async fn a_sighting_replaces_the_engines_former_one() {
     assert_eq!(sightings::list(&kit.db).await.unwrap(), [sight(kit.engine, "silent")]);
 }
 
-#[tokio::test]
-async fn disarming_stands_until_it_is_taken_back() {
-    let kit = kit().await;
+async fn disarming_stands_until_it_is_taken_back(on: On) {
+    let kit = kit_on(on).await;
     assert_eq!(settings::disarm(&kit.db).await.unwrap(), None);
     let disarm =
         Disarm { actor: "ann".into(), reason: "power work".into(), since: NOW, until: Some(later(3600)) };
@@ -175,9 +179,8 @@ async fn disarming_stands_until_it_is_taken_back() {
     assert_eq!(settings::disarm(&kit.db).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_unit_runs_again_on_conflict_and_gives_up_in_words() {
-    let kit = kit().await;
+async fn a_unit_runs_again_on_conflict_and_gives_up_in_words(on: On) {
+    let kit = kit_on(on).await;
     let runs = std::sync::atomic::AtomicU32::new(0);
     let third = write(&kit.db, async |tx| {
         settings::set(tx, "run", "x", NOW).await?;

@@ -27,6 +27,18 @@ pub struct State {
     pub opened: u32,
     pub closed: u32,
     pub fault: Fault,
+    /// What the chassis does when supply returns: 0 stays off, 1 as before, 2 on.
+    pub policy: u8,
+    /// Policies that were set, in order.
+    pub policies: Vec<u8>,
+    /// Bits of the policies that it has.
+    pub has_policies: u8,
+    /// Data of Get Device ID; empty: no such command.
+    pub device_id: Vec<u8>,
+    /// Records of Get Channel Cipher Suites; empty: no such command.
+    pub records: Vec<u8>,
+    /// Data of Get Channel Authentication Capabilities; empty: silence.
+    pub capabilities: Vec<u8>,
     /// Completion codes with which the next Chassis Controls are refused.
     pub refuse: Vec<u8>,
     /// What becomes of an answer's plain message before it is sealed.
@@ -71,6 +83,8 @@ pub struct Fault {
     pub silent_rakp1: bool,
     pub silent_rakp3: bool,
     pub mute: bool,
+    /// Restore policies are set and never answered.
+    pub silent_policy: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -92,8 +106,10 @@ pub async fn start(suites: &[u8]) -> (SocketAddr, Shared) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let guid = *b"\x88\x39\xd3\x56\xf7\x87\x4a\x0b\x80\x10\xd4\x54\x64\x5c\x55\xf8";
+    let (policy, has_policies, suites, password) = (2, 7, suites.into(), "secret".into());
+    let capabilities = vec![1, 0x80, 0x04, 0x02, 0, 0, 0, 0];
     let state =
-        State { on: true, suites: suites.into(), password: "secret".into(), guid, ..State::default() };
+        State { on: true, capabilities, suites, password, guid, policy, has_policies, ..State::default() };
     let shared = Arc::new(Mutex::new(state));
     tokio::spawn(serve(socket, shared.clone()));
     (address, shared)
@@ -169,6 +185,9 @@ fn plain(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn answer(state: &mut State, datagram: &[u8]) -> Option<Vec<u8>> {
+    if datagram[4] == 0 {
+        return outside(state, datagram);
+    }
     let body = &datagram[16..];
     match datagram[5] {
         0x10 => Some(open(state, body)),
@@ -177,6 +196,19 @@ pub fn answer(state: &mut State, datagram: &[u8]) -> Option<Vec<u8>> {
         0xc0 => sealed(state, datagram),
         _ => None,
     }
+}
+
+/// A message outside any session: one command is answered.
+fn outside(state: &State, datagram: &[u8]) -> Option<Vec<u8>> {
+    let message = &datagram[14..];
+    assert_eq!((usize::from(datagram[13]), &datagram[4..13]), (message.len(), &[0; 9][..]));
+    if state.capabilities.is_empty() || (message[1], message[5]) != (6 << 2, 0x38) {
+        return None;
+    }
+    let mut answer = vec![0x81, 7 << 2, 0_u8.wrapping_sub(0x81 + (7 << 2)), 0x20, message[4], 0x38, 0];
+    answer.extend(&state.capabilities);
+    answer.push(0_u8.wrapping_sub(answer[3..].iter().fold(0, |a: u8, b| a.wrapping_add(*b))));
+    Some([&datagram[..13], &[answer.len() as u8], &answer].concat())
 }
 
 fn open(state: &mut State, body: &[u8]) -> Vec<u8> {
@@ -263,6 +295,9 @@ fn sealed(state: &mut State, datagram: &[u8]) -> Option<Vec<u8>> {
     let (netfn, number, command, data) =
         (message[1] >> 2, message[4], message[5], &message[6..message.len() - 1]);
     let reply = carry_out(state, id, netfn, command, data);
+    if state.fault.silent_policy && (netfn, command) == (0, 0x06) {
+        return None;
+    }
 
     let mut out = vec![0x81, (netfn + 1) << 2];
     out.push(0_u8.wrapping_sub(out.iter().fold(0, |a: u8, b| a.wrapping_add(*b))));
@@ -315,7 +350,22 @@ fn carry_out(state: &mut State, id: u32, netfn: u8, command: u8, data: &[u8]) ->
             state.closed += 1;
             vec![0]
         }
-        (0, 0x01) => vec![0, 0x40 | u8::from(state.on), 0, 0],
+        (0, 0x01) => vec![0, state.policy << 5 | u8::from(state.on), 0, 0],
+        (0, 0x06) if privilege < 3 => vec![0xd4],
+        (0, 0x06) => {
+            state.policies.push(data[0]);
+            if state.has_policies >> data[0] & 1 == 1 {
+                state.policy = data[0];
+            }
+            vec![0, state.has_policies]
+        }
+        (6, 0x01) if !state.device_id.is_empty() => [&[0][..], &state.device_id].concat(),
+        (6, 0x54) if !state.records.is_empty() => {
+            assert_eq!((data[0], data[1], data[2] & 0xc0), (0x0e, 0, 0x80));
+            let page = usize::from(data[2] & 0x3f) * 16;
+            let rest = state.records.get(page..).unwrap_or_default();
+            [&[0, 1][..], &rest[..rest.len().min(16)]].concat()
+        }
         (0, 0x02) if privilege < 3 => vec![0xd4],
         (0, 0x02) => {
             if let Some(code) = state.refuse.pop() {

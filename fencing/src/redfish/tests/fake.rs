@@ -36,6 +36,8 @@ pub struct State {
     pub resets: Vec<String>,
     /// Canned answers to the next requests of this kind: (`METHOD path prefix`, status, headers, body).
     pub canned: VecDeque<Canned>,
+    /// How long every answer takes.
+    pub thinks: Duration,
     /// Requests of this kind never get an answer.
     pub hang: Option<String>,
     /// Resets are carried out, their answer never comes.
@@ -43,6 +45,19 @@ pub struct State {
     pub sessions: HashMap<String, String>,
     /// Reset answers 202 with this task.
     pub task: Option<Value>,
+    /// What the document says of the restore policy.
+    pub policy: Option<String>,
+    /// `If-Match` and body of each PATCH of the system that arrived.
+    pub patches: Vec<(Option<String>, Value)>,
+    /// So many resets are acknowledged and forgotten.
+    pub forgets: usize,
+    /// Off comes true so long after the last order, which begins the time anew.
+    pub delay: Option<Duration>,
+    pending: Option<tokio::time::Instant>,
+    /// Whatever else there is to GET.
+    pub documents: HashMap<&'static str, Value>,
+    /// Roles that a session's document names.
+    pub roles: Option<Value>,
     counter: u32,
 }
 
@@ -70,8 +85,61 @@ pub type Shared = Arc<Mutex<State>>;
 pub const SYSTEM: &str = "/redfish/v1/Systems/1";
 pub const RESET: &str = "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset";
 
+/// A certificate and its key, in one file.
+pub const EXPIRED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/expired.pem");
+
+/// Connections behind TLS. Handshakes that fail are passed over.
+struct Secured(tokio::net::TcpListener, tokio_rustls::TlsAcceptor);
+
+impl axum::serve::Listener for Secured {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, from)) = self.0.accept().await else { continue };
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+/// The same behind TLS, with a certificate that ended in 2020.
+pub async fn start_expired() -> (String, Shared) {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = vec![CertificateDer::from_pem_file(EXPIRED).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(EXPIRED).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let (plain, shared) = listen().await;
+    let url = format!("https://{}", plain.local_addr().unwrap());
+    let app = Router::new().fallback(answer).with_state(shared.clone());
+    let secured = Secured(plain, Arc::new(config).into());
+    tokio::spawn(async move { axum::serve(secured, app).await });
+    (url, shared)
+}
+
 /// A service on loopback; its URL and its state.
 pub async fn start() -> (String, Shared) {
+    let (listener, shared) = listen().await;
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(answer).with_state(shared.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, shared)
+}
+
+async fn listen() -> (tokio::net::TcpListener, Shared) {
     let state = State {
         power: "On".into(),
         serial: "S1".into(),
@@ -81,12 +149,8 @@ pub async fn start() -> (String, Shared) {
         members: vec!["1".into()],
         ..State::default()
     };
-    let shared = Arc::new(Mutex::new(state));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = Router::new().fallback(answer).with_state(shared.clone());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (url, shared)
+    (listener, Arc::new(Mutex::new(state)))
 }
 
 fn reply(status: u16, headers: &[(&str, String)], body: impl Into<Body>) -> Response {
@@ -107,11 +171,14 @@ async fn answer(Extract(shared): Extract<Shared>, request: Request) -> Response 
     let (method, path, headers) =
         (parts.method, parts.uri.path().trim_end_matches('/').to_owned(), parts.headers);
     let what = format!("{method} {path}");
-    let hangs = {
+    let (hangs, thinks) = {
         let mut state = shared.lock().unwrap();
         state.requests.push(what.clone());
-        state.hang.as_ref().is_some_and(|h| what.starts_with(h.as_str()))
+        (state.hang.as_ref().is_some_and(|h| what.starts_with(h.as_str())), state.thinks)
     };
+    if !thinks.is_zero() {
+        tokio::time::sleep(thinks).await;
+    }
     if hangs {
         std::future::pending::<()>().await;
     }
@@ -138,6 +205,9 @@ fn respond(state: &mut State, method: &Method, path: &str, headers: &HeaderMap, 
         if !state.basic {
             root["Links"] = json!({"Sessions": {"@odata.id": sessions}});
         }
+        if state.documents.contains_key("/accounts") {
+            root["AccountService"] = json!({"@odata.id": "/accounts"});
+        }
         return document(&root);
     }
     if what == format!("POST {sessions}") {
@@ -162,6 +232,8 @@ fn respond(state: &mut State, method: &Method, path: &str, headers: &HeaderMap, 
             document(&json!({"Members": state.members.iter().map(member).collect::<Vec<_>>()}))
         }
         ("GET", SYSTEM) => system(state),
+        ("PATCH", SYSTEM) => patch(state, text("if-match"), body),
+        ("GET", other) if state.documents.contains_key(other) => document(&state.documents[other]),
         ("GET", "/redfish/v1/Systems/2") => {
             document(&json!({"SerialNumber": "S2", "PowerState": "On", "Actions": {"#ComputerSystem.Reset":
                 {"target": "/redfish/v1/Systems/2/Actions/ComputerSystem.Reset"}}}))
@@ -173,7 +245,9 @@ fn respond(state: &mut State, method: &Method, path: &str, headers: &HeaderMap, 
             let member = |m: &String| json!({"@odata.id": m});
             document(&json!({"Members": state.sessions.keys().map(member).collect::<Vec<_>>()}))
         }
-        ("GET", one) if state.sessions.contains_key(one) => document(&json!({"UserName": "admin"})),
+        ("GET", one) if state.sessions.contains_key(one) => {
+            document(&json!({"UserName": "admin", "Roles": state.roles}))
+        }
         ("DELETE", one) => match state.sessions.remove(one) {
             Some(_) => StatusCode::NO_CONTENT.into_response(),
             None => StatusCode::NOT_FOUND.into_response(),
@@ -185,7 +259,23 @@ fn respond(state: &mut State, method: &Method, path: &str, headers: &HeaderMap, 
     }
 }
 
-fn system(state: &State) -> Response {
+fn patch(state: &mut State, if_match: Option<String>, body: &[u8]) -> Response {
+    let wanted: Value = serde_json::from_slice(body).unwrap();
+    state.patches.push((if_match.clone(), wanted.clone()));
+    if state.etag.is_some() && if_match.is_none() {
+        return StatusCode::PRECONDITION_REQUIRED.into_response();
+    }
+    if state.etag.is_some() && if_match != state.etag {
+        return StatusCode::PRECONDITION_FAILED.into_response();
+    }
+    state.policy = Some(wanted["PowerRestorePolicy"].as_str().unwrap().to_owned());
+    StatusCode::NO_CONTENT.into_response()
+}
+
+fn system(state: &mut State) -> Response {
+    if state.pending.is_some_and(|at| at <= tokio::time::Instant::now()) {
+        (state.power, state.pending) = ("Off".into(), None);
+    }
     let mut action = json!({"target": state.target.as_deref().unwrap_or(RESET)});
     if state.action_info {
         action["@Redfish.ActionInfo"] = "/info".into();
@@ -194,6 +284,9 @@ fn system(state: &State) -> Response {
     }
     let mut document = json!({"SerialNumber": state.serial, "UUID": state.uuid, "Manufacturer": "ACME",
         "PowerState": state.power, "Actions": {"#ComputerSystem.Reset": action}});
+    if let Some(policy) = &state.policy {
+        document["PowerRestorePolicy"] = policy.as_str().into();
+    }
     match &state.says {
         Some(Value::String(s)) if s == "absent" => {
             drop(document.as_object_mut().unwrap().remove("PowerState"))
@@ -218,7 +311,11 @@ fn reset(state: &mut State, if_match: Option<String>, body: &[u8]) -> Response {
     assert_eq!(order.as_object().unwrap().len(), 1, "ResetType alone");
     let kind = order["ResetType"].as_str().unwrap().to_owned();
     state.resets.push(kind.clone());
-    if !state.ack_no_off {
+    if state.resets.len() <= state.forgets {
+        // Acknowledged, and that was it.
+    } else if let Some(delay) = state.delay.filter(|_| kind == "ForceOff") {
+        state.pending = Some(tokio::time::Instant::now() + delay);
+    } else if !state.ack_no_off {
         state.power = if kind == "ForceOff" { "Off" } else { "On" }.into();
     }
     match &state.task {

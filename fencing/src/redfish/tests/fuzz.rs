@@ -65,7 +65,7 @@ fn reply(rng: &mut StdRng, good: &Value) -> Reply {
         headers.insert(ETAG, value);
     }
     let status = StatusCode::from_u16(rng.random_range(100..600)).unwrap();
-    Reply { status, headers, body: body(rng, good) }
+    Reply { status, headers, body: body(rng, good), certificate: None }
 }
 
 fn http(url: &str) -> Http {

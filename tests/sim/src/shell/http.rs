@@ -1,6 +1,6 @@
-//! The HTTP server of Keystone, Nova, Placement and an empty Neutron, and what they share.
+//! The HTTP server of Keystone, Nova, Placement, ironic and an empty Neutron, and what they share.
 
-use super::{Shared, identity, keystone, nova, placement};
+use super::{Shared, baremetal, identity, keystone, nova, placement};
 use crate::reply::Refusal;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -28,6 +28,7 @@ pub(super) fn router(shared: Arc<Shared>, address: SocketAddr) -> Router {
         .merge(identity::routes())
         .merge(nova::routes())
         .merge(placement::routes())
+        .merge(baremetal::routes())
         .route("/network/v2.0/{collection}", get(neutron))
         .with_state(site)
 }

@@ -215,5 +215,7 @@ pub(super) fn services(site: &Site) -> Vec<(String, String, String)> {
     ];
     let own =
         own.into_iter().map(|(kind, name, path)| (kind.into(), name.into(), format!("{}{path}", site.base)));
-    own.chain(site.shared.registered()).collect()
+    let metal = site.shared.lock().has_ironic();
+    let metal = metal.then(|| ("baremetal".into(), "ironic".into(), format!("{}/baremetal", site.base)));
+    own.chain(metal).chain(site.shared.registered()).collect()
 }

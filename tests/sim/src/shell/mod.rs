@@ -1,8 +1,9 @@
 //! Sockets around a [`World`]: the simulated cloud as a network sees it, in real time.
 //!
-//! One HTTP server speaks Keystone, Nova, Placement (and an empty Neutron); each host's BMC has a listener of its own, Redfish over HTTP
+//! One HTTP server speaks Keystone, Nova, Placement, ironic where it has nodes (and an empty Neutron); each host's BMC has a listener of its own, Redfish over HTTP
 //! or IPMI v2.0 over UDP. All answers take as long as the world says, without holding its lock.
 
+mod baremetal;
 mod endpoint;
 mod http;
 mod identity;
@@ -23,7 +24,7 @@ use crate::spec::{BmcKind, WorldSpec};
 use crate::world::{Credentials, World};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     deeds: watch::Sender<usize>,
     /// Further services of the catalog: type, name, address.
     registered: Mutex<Vec<(String, String, String)>>,
+    /// Each host's BMC; set once, when all of them listen.
+    bmcs: OnceLock<HashMap<String, BmcEndpoint>>,
 }
 
 impl Shared {
@@ -54,6 +57,10 @@ impl Shared {
 
     pub(crate) fn registered(&self) -> Vec<(String, String, String)> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn bmc(&self, host: &str) -> Option<&BmcEndpoint> {
+        self.bmcs.get()?.get(host)
     }
 
     /// Runs `f` on the world, at the present time.
@@ -82,7 +89,6 @@ impl Shared {
 pub struct Cloud {
     shared: Arc<Shared>,
     http: SocketAddr,
-    bmcs: HashMap<String, BmcEndpoint>,
 }
 
 impl Cloud {
@@ -112,6 +118,7 @@ impl Cloud {
             stop: CancellationToken::new(),
             deeds: watch::Sender::new(0),
             registered: Mutex::default(),
+            bmcs: OnceLock::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let http = listener.local_addr()?;
@@ -135,8 +142,9 @@ impl Cloud {
             };
             bmcs.insert(name, endpoint);
         }
+        let _ = shared.bmcs.set(bmcs);
         tokio::spawn(tick(shared.clone()));
-        Ok(Self { shared, http, bmcs })
+        Ok(Self { shared, http })
     }
 
     /// Milliseconds since the start: the world's time.
@@ -229,7 +237,7 @@ impl Cloud {
 
     /// How to reach a host's BMC; `None` for a host without one.
     pub fn bmc(&self, host: &str) -> Option<&BmcEndpoint> {
-        self.bmcs.get(host)
+        self.shared.bmc(host)
     }
 
     /// Closes everything; also done by dropping it.

@@ -3,6 +3,7 @@
 use super::{Due, World};
 use crate::chance::Chance;
 use crate::history::What;
+use crate::metal::BmcManners;
 use crate::model::{Identity, Power};
 use crate::reply::{BmcRefusal, Reply};
 use crate::spec::BmcKind;
@@ -32,6 +33,9 @@ pub(super) struct BmcFaults {
     pub(super) auto_on: Option<u64>,
     pub(super) drop_answer: bool,
     pub(super) slow_answer: u64,
+    pub(super) no_restore_policy: bool,
+    pub(super) fixed_restore_policy: bool,
+    pub(super) manners: BmcManners,
 }
 
 #[derive(Debug)]
@@ -45,6 +49,9 @@ pub(super) struct Bmc {
     pub(super) sessions: Vec<u64>,
     orders: u64,
 }
+
+/// Why an order that was acknowledged came to nothing.
+pub(super) const IGNORED: &str = "acknowledged, ignored";
 
 /// Sessions a BMC holds; the oldest gives way to one more.
 const SESSIONS: usize = 32;
@@ -113,7 +120,7 @@ impl World {
         host.power == Power::Dark || host.bmc.faults.dead
     }
 
-    fn bmc_reply<T>(
+    pub(super) fn bmc_reply<T>(
         &mut self,
         now: u64,
         host: &str,
@@ -132,8 +139,13 @@ impl World {
         Reply::new(latency, run(self, host))
     }
 
-    fn session_stands(&self, host: usize, session: BmcSession) -> Result<(), BmcRefusal> {
+    pub(super) fn session_stands(&self, host: usize, session: BmcSession) -> Result<(), BmcRefusal> {
         if self.hosts[host].bmc.sessions.contains(&session.0) { Ok(()) } else { Err(BmcRefusal::SessionGone) }
+    }
+
+    /// Ways of the BMC that only its protocol shows.
+    pub fn bmc_manners(&self, host: &str) -> BmcManners {
+        self.hosts[self.host_ix(host)].bmc.faults.manners
     }
 
     /// Opens a session.
@@ -190,13 +202,22 @@ impl World {
         self.wired_identity(self.host_ix(host))
     }
 
+    /// The power state the BMC shows, without a session, latency or answers that count.
+    pub fn bmc_shown_power(&self, host: &str) -> Power {
+        self.reading(self.host_ix(host))
+    }
+
+    fn reading(&self, host: usize) -> Power {
+        let faults = &self.hosts[host].bmc.faults;
+        let power = self.hosts[faults.machine.unwrap_or(host)].power;
+        faults.lie.unwrap_or(if power == Power::On { Power::On } else { Power::Off })
+    }
+
     /// The power state the BMC reads: [`Power::On`] or [`Power::Off`].
     pub fn bmc_read(&mut self, now: u64, host: &str, session: BmcSession) -> Reply<Power, BmcRefusal> {
         self.bmc_reply(now, host, self.spec.bmc_latency_ms, |world, host| {
             world.session_stands(host, session)?;
-            let faults = &world.hosts[host].bmc.faults;
-            let power = world.hosts[faults.machine.unwrap_or(host)].power;
-            Ok(faults.lie.unwrap_or(if power == Power::On { Power::On } else { Power::Off }))
+            Ok(world.reading(host))
         })
     }
 
@@ -227,10 +248,7 @@ impl World {
                 What::OffOrdered { bmc, machine: machine_name }
             });
             if ignored {
-                world.note(What::PowerOrderRefused {
-                    bmc: world.name(host),
-                    why: "acknowledged, ignored".into(),
-                });
+                world.note(What::PowerOrderRefused { bmc: world.name(host), why: IGNORED.into() });
             } else {
                 world.schedule(after, Due::Power { host: machine, on, order });
             }
@@ -247,8 +265,13 @@ impl World {
     pub(super) fn power_order_lands(&mut self, host: usize, on: bool, _order: u64) {
         if on {
             self.power_on(host);
-        } else if self.hosts[host].power == Power::On {
-            self.power_off(host, false);
+        } else {
+            if let Some(was_on) = &mut self.hosts[host].supply_lost {
+                *was_on = false;
+            }
+            if self.hosts[host].power == Power::On {
+                self.power_off(host, false);
+            }
         }
     }
 }

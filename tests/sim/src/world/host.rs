@@ -4,6 +4,7 @@ use super::bmc::Bmc;
 use super::{Due, World};
 use crate::chance::Chance;
 use crate::history::What;
+use crate::metal::RestorePolicy;
 use crate::model::{HostState, HostView, Network, Power};
 use crate::spec::{BmcKind, WorldSpec};
 use std::collections::VecDeque;
@@ -42,6 +43,9 @@ pub(crate) struct Host {
     pub(super) serial: String,
     pub(super) uuid: Uuid,
     pub(super) power: Power,
+    pub(super) restore_policy: RestorePolicy,
+    /// The machine has lost its supply; whether it was on before, or has been ordered off since.
+    pub(super) supply_lost: Option<bool>,
     pub(super) state: HostState,
     pub(super) boot_id: Uuid,
     pub(super) boots: u64,
@@ -88,6 +92,8 @@ impl Host {
             serial: format!("SN{:06}", 100_001 + position),
             uuid: chance.uuid(),
             power: Power::On,
+            restore_policy: spec.restore_policy,
+            supply_lost: None,
             state: HostState::Running,
             boot_id: chance.uuid(),
             boots: 1,
@@ -180,6 +186,7 @@ impl World {
         }
         let it = &mut self.hosts[host];
         it.power = Power::On;
+        it.supply_lost = None;
         it.state = HostState::Booting;
         it.epoch += 1;
         let epoch = it.epoch;
@@ -304,6 +311,7 @@ impl World {
             serial: host.serial.clone(),
             uuid: host.uuid,
             power: host.power,
+            restore_policy: host.restore_policy,
             state: host.state,
             boot_id: host.boot_id,
             boots: host.boots,

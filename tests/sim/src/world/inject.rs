@@ -19,7 +19,7 @@ impl World {
         match fault {
             Fault::HostPowerLoss { host, with_bmc } => {
                 let host = self.host_ix(&host);
-                self.mains_lost(host, with_bmc);
+                self.supply_lost(host, with_bmc);
             }
             Fault::HostHang { host, for_ms } => self.hang(self.host_ix(&host), for_ms),
             Fault::HostPanic { host } => self.panic_host(self.host_ix(&host)),
@@ -32,12 +32,19 @@ impl World {
                 self.networks_heal(host, self.hosts[host].cuts);
             }
             Fault::RackDown { rack } => {
-                for host in
-                    (0..self.hosts.len()).filter(|ix| self.hosts[*ix].rack == rack).collect::<Vec<_>>()
-                {
-                    self.mains_lost(host, true);
+                for host in self.hosts_of_rack(&rack) {
+                    self.supply_lost(host, true);
                 }
             }
+            Fault::SupplyReturn { host } => self.supply_returns(self.host_ix(&host)),
+            Fault::RackSupplyReturn { rack } => {
+                for host in self.hosts_of_rack(&rack) {
+                    self.supply_returns(host);
+                }
+            }
+            Fault::RestorePolicy { host, policy } => self.set_restore_policy(&host, policy),
+            Fault::IronicDown { for_ms } => self.ironic.down_until = until(for_ms, now),
+            Fault::IronicHealed => self.ironic.down_until = 0,
             Fault::Bmc { host, fault } => self.bmc_fault(&host, fault),
             Fault::NovaAnswers { route, answer, for_ms } => {
                 self.nova.outages.push((route, answer, until(for_ms, now)));
@@ -90,11 +97,8 @@ impl World {
         self.schedule_at(at.max(self.now), Due::Scheduled { fault: self.scheduled.len() - 1 });
     }
 
-    fn mains_lost(&mut self, host: usize, with_bmc: bool) {
-        self.power_off(host, with_bmc);
-        if with_bmc {
-            self.hosts[host].bmc.sessions.clear();
-        }
+    fn hosts_of_rack(&self, rack: &str) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|ix| self.hosts[*ix].rack == rack).collect()
     }
 
     fn host_returns(&mut self, name: &str) {
@@ -107,6 +111,7 @@ impl World {
         if self.hosts[host].power == Power::Dark {
             self.hosts[host].power = Power::Off;
         }
+        self.hosts[host].supply_lost = None;
         self.power_on(host);
     }
 
@@ -143,6 +148,25 @@ impl World {
             BmcFault::DropAnswer => bmc.faults.drop_answer = true,
             BmcFault::SlowAnswer(ms) => bmc.faults.slow_answer = ms,
             BmcFault::ForgetSessions => bmc.sessions.clear(),
+            BmcFault::NoRestorePolicy => bmc.faults.no_restore_policy = true,
+            BmcFault::FixedRestorePolicy => bmc.faults.fixed_restore_policy = true,
+            BmcFault::IfMatch(rule) => bmc.faults.manners.if_match = rule,
+            BmcFault::RetryAfterDate => bmc.faults.manners.retry_after_date = true,
+            BmcFault::AnonymousLogin => bmc.faults.manners.anonymous_login = true,
+            BmcFault::Updating => bmc.faults.manners.updating = true,
+            BmcFault::SuiteZero => bmc.faults.manners.suite_zero = true,
+            BmcFault::ReadOnly => bmc.faults.manners.read_only = true,
+        }
+    }
+
+    /// Somebody presses the host's button, past its BMC: on or off at once.
+    pub fn press(&mut self, now: u64, host: &str, on: bool) {
+        self.advance(now);
+        let host = self.host_ix(host);
+        if on {
+            self.power_on(host);
+        } else if self.hosts[host].power == Power::On {
+            self.power_off(host, false);
         }
     }
 

@@ -10,12 +10,14 @@ mod compute;
 mod evacuate;
 mod host;
 mod inject;
+mod ironic;
 mod keystone;
 mod migrations;
 mod nova;
 mod placement;
 mod servers;
 mod services;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -85,6 +87,8 @@ pub(crate) enum Due {
     LiveMigrated {
         migration: usize,
     },
+    /// The bare-metal service looks after its nodes.
+    IronicSync,
     /// A fault that was asked for in advance.
     Scheduled {
         fault: usize,
@@ -144,6 +148,7 @@ pub struct World {
     keystone: Keystone,
     scheduled: Vec<Option<Fault>>,
     cut_links: Vec<agents::CutLink>,
+    ironic: ironic::Ironic,
 }
 
 impl World {
@@ -183,6 +188,7 @@ impl World {
             keystone,
             scheduled: Vec::new(),
             cut_links: Vec::new(),
+            ironic: ironic::Ironic::default(),
             chance,
             spec,
         };
@@ -306,6 +312,7 @@ impl World {
             Due::Task { guest, host, task } => self.task_due(guest, host, task),
             Due::DeathSeen { guest, host } => self.death_seen(guest, host),
             Due::LiveMigrated { migration } => self.live_migrated(migration),
+            Due::IronicSync => self.power_sync_due(),
             Due::Scheduled { fault } => {
                 if let Some(fault) = self.scheduled[fault].take() {
                     self.inject(self.now, fault);

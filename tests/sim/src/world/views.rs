@@ -1,6 +1,7 @@
 //! Ground truth, for checkers: what really is, and what really happened.
 
 use super::World;
+use super::bmc::IGNORED;
 use crate::history::{Deed, What};
 use crate::model::{HostView, Power};
 use crate::truth::DoubleRun;
@@ -15,6 +16,17 @@ impl World {
     /// A host as it really is.
     pub fn host(&self, name: &str) -> HostView {
         self.host_view(self.host_ix(name))
+    }
+
+    /// Power orders that have reached the host's BMC so far, obeyed or refused.
+    pub fn power_orders(&self, host: &str) -> usize {
+        let reached = |what: &What| match what {
+            What::OffOrdered { bmc, .. } | What::OnOrdered { bmc, .. } => bmc == host,
+            // One that is ignored was noted as an order already.
+            What::PowerOrderRefused { bmc, why } => bmc == host && why != IGNORED,
+            _ => false,
+        };
+        self.history.iter().filter(|deed| reached(&deed.what)).count()
     }
 
     /// Whether a host of this name exists.

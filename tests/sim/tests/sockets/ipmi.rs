@@ -1,7 +1,7 @@
 //! The IPMI responder before a judge nobody here wrote: ipmitool.
 
 use halberd_sim::shell::{BmcEndpoint, Cloud};
-use halberd_sim::{BmcFault, BmcKind, Fault, WorldSpec};
+use halberd_sim::{BmcFault, BmcKind, Fault, RestorePolicy, WorldSpec};
 use std::process::Output;
 use tokio::process::Command;
 
@@ -109,6 +109,85 @@ async fn ipmitool_is_told_of_wrong_names_words_suites_and_levels() {
     assert!(cloud.world().is_powered("cmp-01"));
     cloud.inject(Fault::Bmc { host: "cmp-01".into(), fault: BmcFault::WrongPassword });
     assert!(!run(&bmc, "17", &bmc.password, &["power", "status"]).await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipmitool_shows_and_sets_the_restore_policy() {
+    if ipmitool().await.is_none() {
+        return;
+    }
+    let (cloud, bmc) = cloud().await;
+    let host = || "cmp-01".to_owned();
+    let policy = || cloud.world().host("cmp-01").restore_policy;
+    let known = well(&bmc, "17", &["chassis", "policy", "list"]).await;
+    for word in ["always-off", "always-on", "previous"] {
+        assert!(known.contains(word), "{known}");
+    }
+    assert!(well(&bmc, "17", &["chassis", "status"]).await.contains("Power Restore Policy : previous"));
+    well(&bmc, "17", &["chassis", "policy", "always-on"]).await;
+    assert_eq!(policy(), RestorePolicy::AlwaysOn);
+    assert!(well(&bmc, "3", &["chassis", "status"]).await.contains("Power Restore Policy : always-on"));
+    well(&bmc, "17", &["chassis", "policy", "always-off"]).await;
+    assert_eq!(policy(), RestorePolicy::AlwaysOff);
+    assert!(well(&bmc, "17", &["chassis", "status"]).await.contains("Power Restore Policy : always-off"));
+    let user = run(&bmc, "17", &bmc.password, &["-L", "USER", "chassis", "policy", "always-on"]).await;
+    assert!(!user.status.success());
+    for fault in [BmcFault::FixedRestorePolicy, BmcFault::NoRestorePolicy] {
+        cloud.inject(Fault::Bmc { host: host(), fault });
+        let refused = run(&bmc, "17", &bmc.password, &["chassis", "policy", "always-on"]).await;
+        assert!(!refused.status.success());
+        assert_eq!(policy(), RestorePolicy::AlwaysOff);
+    }
+    assert!(well(&bmc, "17", &["chassis", "status"]).await.contains("Power Restore Policy : unknown"));
+    // A machine that is always on starts when its supply returns, and ipmitool sees it.
+    cloud.inject(Fault::Bmc { host: host(), fault: BmcFault::Healed });
+    well(&bmc, "17", &["chassis", "policy", "always-on"]).await;
+    well(&bmc, "17", &["power", "off"]).await;
+    cloud.until(|world| !world.is_powered("cmp-01")).await;
+    cloud.inject(Fault::HostPowerLoss { host: host(), with_bmc: true });
+    cloud.inject(Fault::SupplyReturn { host: host() });
+    assert!(well(&bmc, "17", &["power", "status"]).await.contains("is on"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipmitool_reads_what_the_bmc_is_and_whom_it_lets_in() {
+    if ipmitool().await.is_none() {
+        return;
+    }
+    let (cloud, bmc) = cloud().await;
+    let fault = |fault| cloud.inject(Fault::Bmc { host: "cmp-01".into(), fault });
+    let info = well(&bmc, "17", &["mc", "info"]).await;
+    for line in [
+        "IPMI Version              : 2.0",
+        "Firmware Revision         : 1.00",
+        "Device Available          : yes",
+    ] {
+        assert!(info.contains(line), "{info} lacks {line}");
+    }
+    let line = |text: &str, key: &str| {
+        text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {text}")).to_owned()
+    };
+    let caps = well(&bmc, "17", &["channel", "authcap", "1", "4"]).await;
+    assert!(line(&caps, "Channel supports IPMI v2.0").ends_with("yes"), "{caps}");
+    assert!(line(&caps, "Anonymous login enabled").ends_with("no"), "{caps}");
+    assert!(line(&caps, "KG status").ends_with("default (all zeroes)"), "{caps}");
+    let suites = well(&bmc, "17", &["channel", "getciphers", "ipmi", "1"]).await;
+    let listed = |suites: &str| {
+        suites.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect::<Vec<u8>>()
+    };
+    assert_eq!(listed(&suites), [3, 17], "{suites}");
+    fault(BmcFault::AnonymousLogin);
+    let caps = well(&bmc, "17", &["channel", "authcap", "1", "4"]).await;
+    assert!(line(&caps, "Anonymous login enabled").ends_with("yes"), "{caps}");
+    fault(BmcFault::SuiteZero);
+    assert_eq!(listed(&well(&bmc, "17", &["channel", "getciphers", "ipmi", "1"]).await), [0, 3, 17]);
+    fault(BmcFault::Updating);
+    assert!(line(&well(&bmc, "17", &["mc", "info"]).await, "Device Available").ends_with("no"));
+    fault(BmcFault::Healed);
+    fault(BmcFault::ReadOnly);
+    assert!(well(&bmc, "17", &["-L", "USER", "power", "status"]).await.contains("is on"));
+    assert!(!run(&bmc, "17", &bmc.password, &["-L", "OPERATOR", "power", "off"]).await.status.success());
+    assert!(cloud.world().is_powered("cmp-01"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

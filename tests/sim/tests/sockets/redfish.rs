@@ -3,7 +3,7 @@
 use crate::http::{Answer, request, request_within};
 use base64::Engine;
 use halberd_sim::shell::{BmcEndpoint, Cloud};
-use halberd_sim::{BmcFault, BmcKind, Fault, WorldSpec};
+use halberd_sim::{BmcFault, BmcKind, Fault, IfMatch, RestorePolicy, WorldSpec};
 use serde_json::{Value, json};
 
 async fn cloud() -> (Cloud, BmcEndpoint) {
@@ -106,4 +106,106 @@ async fn busy_then_well_then_silent() {
     assert!(request("GET", &url, &[auth], "").await.is_some());
     cloud.inject(Fault::HostPowerLoss { host: "cmp-01".into(), with_bmc: true });
     assert!(request_within(1, "GET", &url, &[auth], "").await.is_none());
+}
+
+#[tokio::test]
+async fn the_restore_policy_is_a_property_that_may_be_patched() {
+    let (cloud, bmc) = cloud().await;
+    let session = login(&bmc, &bmc.password).await;
+    let auth = ("X-Auth-Token", session.headers["x-auth-token"].as_str());
+    let path = "/redfish/v1/Systems/1";
+    let patch = async |headers: &[(&str, &str)], body: Value| {
+        let headers = [&[auth], headers].concat();
+        let url = format!("{}{path}", bmc.device_address());
+        request("PATCH", &url, &headers, &body.to_string()).await.unwrap().status
+    };
+    let shown = async || call(&bmc, "GET", path, auth, Value::Null).await.unwrap();
+    let to = |policy: &str| json!({"PowerRestorePolicy": policy});
+    let before = shown().await;
+    assert_eq!(before.json()["PowerRestorePolicy"], "LastState");
+    assert_eq!(patch(&[], to("AlwaysOff")).await, 204);
+    let after = shown().await;
+    assert_eq!(after.json()["PowerRestorePolicy"], "AlwaysOff");
+    // It changed, so did its ETag; the old one is stale.
+    assert_ne!(after.headers["etag"], before.headers["etag"]);
+    assert_eq!(after.json()["@odata.etag"], after.headers["etag"].as_str());
+    assert_eq!(patch(&[("If-Match", &before.headers["etag"])], to("AlwaysOn")).await, 412);
+    assert_eq!(patch(&[("If-Match", &after.headers["etag"])], to("AlwaysOn")).await, 204);
+    assert_eq!(cloud.world().host("cmp-01").restore_policy, RestorePolicy::AlwaysOn);
+    for wrong in [
+        to("Sometimes"),
+        json!({"PowerRestorePolicy": 3}),
+        json!({"PowerState": "Off"}),
+        json!([]),
+        json!({}),
+    ] {
+        assert_eq!(patch(&[], wrong.clone()).await, 400, "{wrong}");
+    }
+    assert_eq!(cloud.world().host("cmp-01").restore_policy, RestorePolicy::AlwaysOn);
+    let stranger = request("PATCH", &format!("{}{path}", bmc.device_address()), &[], "{}").await.unwrap();
+    assert_eq!(stranger.status, 401);
+    // Services that show it and let nobody set it, and that do not know it.
+    fault(&cloud, BmcFault::FixedRestorePolicy);
+    assert_eq!(patch(&[], to("AlwaysOff")).await, 405);
+    fault(&cloud, BmcFault::NoRestorePolicy);
+    assert_eq!(patch(&[], to("AlwaysOff")).await, 400);
+    assert!(shown().await.json().get("PowerRestorePolicy").is_none());
+}
+
+#[tokio::test]
+async fn preconditions_are_wanted_or_refused_on_all_changes() {
+    let (cloud, bmc) = cloud().await;
+    let session = login(&bmc, &bmc.password).await;
+    let auth = ("X-Auth-Token", session.headers["x-auth-token"].as_str());
+    let change = async |method: &str, path: &str, etag: Option<&str>, body: Value| {
+        let mut headers = vec![auth];
+        headers.extend(etag.map(|etag| ("If-Match", etag)));
+        let url = format!("{}{path}", bmc.device_address());
+        request(method, &url, &headers, &body.to_string()).await.unwrap().status
+    };
+    let reset = "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset";
+    let system = call(&bmc, "GET", "/redfish/v1/Systems/1", auth, Value::Null).await.unwrap();
+    let etag = system.headers["etag"].clone();
+    let changes = [
+        ("POST", reset, json!({"ResetType": "GracefulShutdown"})),
+        ("PATCH", "/redfish/v1/Systems/1", json!({"PowerRestorePolicy": "LastState"})),
+    ];
+    for (method, path, body) in changes {
+        fault(&cloud, BmcFault::IfMatch(IfMatch::Needed));
+        assert_eq!(change(method, path, None, body.clone()).await, 428);
+        assert_eq!(change(method, path, Some("W/\"old\""), body.clone()).await, 412);
+        assert_eq!(change(method, path, Some(&etag), body.clone()).await, 204);
+        fault(&cloud, BmcFault::IfMatch(IfMatch::Refused));
+        assert_eq!(change(method, path, Some(&etag), body.clone()).await, 412);
+        assert_eq!(change(method, path, None, body.clone()).await, 204);
+        fault(&cloud, BmcFault::ReadOnly);
+        assert_eq!(change(method, path, None, body.clone()).await, 403);
+        fault(&cloud, BmcFault::Healed);
+    }
+}
+
+#[tokio::test]
+async fn roles_and_dates_are_shown() {
+    let (cloud, bmc) = cloud().await;
+    let session = login(&bmc, &bmc.password).await;
+    let auth = ("X-Auth-Token", session.headers["x-auth-token"].as_str());
+    let location = session.headers["location"].clone();
+    let get = async |path: &str| call(&bmc, "GET", path, auth, Value::Null).await.unwrap().json();
+    let accounts = get("/redfish/v1/").await["AccountService"]["@odata.id"].as_str().unwrap().to_owned();
+    let roles = get(&accounts).await["Roles"]["@odata.id"].as_str().unwrap().to_owned();
+    let may = async |role: &Value| {
+        let link = format!("{roles}/{}", role.as_str().unwrap());
+        assert!(get(&roles).await["Members"].as_array().unwrap().contains(&json!({"@odata.id": link})));
+        get(&link).await["AssignedPrivileges"].as_array().unwrap().contains(&json!("ConfigureComponents"))
+    };
+    assert!(may(&get(&location).await["Roles"][0]).await);
+    fault(&cloud, BmcFault::ReadOnly);
+    assert!(!may(&get(&location).await["Roles"][0]).await);
+    fault(&cloud, BmcFault::RetryAfterDate);
+    fault(&cloud, BmcFault::Busy(1));
+    let busy = call(&bmc, "GET", "/redfish/v1/Systems/1", auth, Value::Null).await.unwrap();
+    let date = &busy.headers["retry-after"];
+    let wall = cloud.with(|world, now| world.spec().epoch_seconds + (now / 1_000) as i64);
+    let until = chrono::DateTime::parse_from_rfc2822(date).expect(date).timestamp();
+    assert!(date.ends_with(" GMT") && (1..=3).contains(&(until - wall)), "{date} at {wall}");
 }

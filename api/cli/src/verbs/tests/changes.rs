@@ -34,6 +34,14 @@ fn devices(ready: bool) -> Value {
     json!({ "levels": [{ "devices": [device] }], "warnings": ["plain http"] })
 }
 
+/// What a PUT answers: nothing was checked yet, and a wish will do it.
+fn unchecked() -> Value {
+    let mut view = devices(true);
+    view["levels"][0]["devices"][0]["last_check"] = Value::Null;
+    view["check"] = json!(id(0x601));
+    view
+}
+
 #[tokio::test]
 async fn segments_are_made_changed_and_deleted() {
     let service = Service::with_hosts().await;
@@ -141,7 +149,11 @@ async fn a_refused_key_leaves_no_file() {
 #[tokio::test]
 async fn devices_by_options_and_by_file() {
     let service = Service::with_hosts().await;
-    service.on(&format!("PUT /halberd/v1/hosts/{HOST}/fence-devices"), 200, devices(true));
+    service.on(&format!("PUT /halberd/v1/hosts/{HOST}/fence-devices"), 200, unchecked());
+    service.on(&format!("GET /halberd/v1/hosts/{HOST}/fence-devices"), 200, devices(true));
+    let place = format!("GET /halberd/v1/wishes/{}", id(0x601));
+    service.on(&place, 200, wish(WishKind::CheckDevices, WishState::Open, None));
+    service.on(&place, 200, wish(WishKind::CheckDevices, WishState::Done, Some("checked")));
     let folder = tempfile::tempdir().unwrap();
     let password = folder.path().join("password");
     std::fs::write(&password, "s3cret\n").unwrap();
@@ -164,11 +176,12 @@ async fn devices_by_options_and_by_file() {
     ];
     let shown = service.prints(&line).await;
     let expected = "\
-HOST    LEVEL  TYPE     ADDRESS           READY  POWER  IDENTITY  CHECKED              NOTE
-cmp-01  0      redfish  https://10.0.0.9  true   on     SN1       2026-11-21 12:00:03  -
+HOST    LEVEL  DEVICE                    READY  POWER  IDENTITY  CHECKED              NOTE
+cmp-01  0      redfish https://10.0.0.9  true   on     SN1       2026-11-21 12:00:03  -
 warning: plain http
 ";
     assert_eq!(shown, expected);
+    assert_eq!(service.asked(&place).len(), 2, "asked until it was checked");
     let device = json!({
         "type": "redfish", "address": "https://10.0.0.9", "username": "u", "password": "s3cret", "serial": "SN1",
         "tls": { "insecure": true },
@@ -178,10 +191,70 @@ warning: plain http
 
     let file = folder.path().join("devices.json");
     std::fs::write(&file, sent.to_string()).unwrap();
-    service.prints(&["host", "fence-devices", "set", "cmp-01", "--file", file.to_str().unwrap()]).await;
+    service.prints(&["fence", "devices", "set", "cmp-01", "--file", file.to_str().unwrap()]).await;
     assert_eq!(service.asked("PUT")[1].body, sent);
     service.prints(&["host", "fence-devices", "set", "cmp-01", "--none"]).await;
     assert_eq!(service.asked("PUT")[2].body, json!({ "levels": [] }));
+}
+
+#[tokio::test]
+async fn setting_waits_for_the_check_unless_told_not_to() {
+    let set = ["fence", "devices", "set", "cmp-01", "--type", "watchdog"];
+    let path = format!("/halberd/v1/hosts/{HOST}/fence-devices");
+    let place = format!("GET /halberd/v1/wishes/{}", id(0x601));
+    let start = async |answer: Wish| {
+        let service = Service::with_hosts().await;
+        service.on(&format!("PUT {path}"), 200, unchecked());
+        service.on(&format!("GET {path}"), 200, devices(false));
+        service.on(&place, 200, answer);
+        service
+    };
+    let service = start(wish(WishKind::CheckDevices, WishState::Done, Some("checked"))).await;
+    let (out, end) = service.run(&set).await;
+    assert!(out.contains("the password was refused"), "{out}");
+    assert_eq!(end, Err(Failure::refused("1 of 1 fence devices of host cmp-01 could not fence it now")));
+
+    for skip in [&["--no-wait"][..], &["--wait", "0"]] {
+        let out = service.prints(&[&set[..], skip].concat()).await;
+        assert!(out.contains("not checked since it was set"), "{out}");
+    }
+    assert_eq!(service.asked(&place).len(), 1, "only the first one waited");
+
+    let service = start(wish(WishKind::CheckDevices, WishState::Open, None)).await;
+    let late = service.fails(&[&set[..], &["--wait", "1"]].concat()).await;
+    assert!(late.text.starts_with("the devices of cmp-01 are set, their check is open: "), "{late}");
+    assert!(late.remedy.unwrap().contains("halberd engines list"));
+}
+
+#[tokio::test]
+async fn a_password_may_lie_elsewhere_and_is_never_an_argument() {
+    let service = Service::with_hosts().await;
+    service.on(&format!("PUT /halberd/v1/hosts/{HOST}/fence-devices"), 200, unchecked());
+    let from = |given| {
+        [
+            "fence",
+            "devices",
+            "set",
+            "cmp-01",
+            "--no-wait",
+            "--type",
+            "ipmi",
+            "--address",
+            "b",
+            "--username",
+            "u",
+            "--password-from",
+            given,
+        ]
+    };
+    service.prints(&from("vault:secret/bmc/cmp-01#password")).await;
+    let sent = service.asked("PUT")[0].body.clone();
+    assert_eq!(sent["levels"][0]["devices"][0]["password"], "vault:secret/bmc/cmp-01#password");
+    let wrong = service.fails(&from("hunter2")).await;
+    assert!(wrong.code == 2 && !wrong.to_string().contains("hunter2"), "{wrong}");
+    let wrong = service.fails(&from("file:relative")).await;
+    assert!(wrong.code == 2 && wrong.text.contains("absolute path"), "{wrong}");
+    assert_eq!(service.asked("PUT").len(), 1);
 }
 
 #[tokio::test]
@@ -222,20 +295,6 @@ async fn a_check_waits_for_the_engine_and_fails_with_a_broken_device() {
 }
 
 #[tokio::test]
-async fn fence_status_tells_hosts_without_a_device() {
-    let service = Service::with_hosts().await;
-    service.on(&format!("GET /halberd/v1/hosts/{HOST}/fence-devices"), 200, devices(true));
-    let none = json!({ "levels": [], "warnings": [] });
-    service.on(&format!("GET /halberd/v1/hosts/{}/fence-devices", id(0x102)), 200, none);
-    let out = service.prints(&["fence", "status"]).await;
-    fits(&out);
-    assert!(out.contains("cmp-02  -      -") && out.contains("no fence device"), "{out}");
-    let json = service.prints_json(&["fence", "status"]).await;
-    assert_eq!((&json[0]["host"], &json[1]["levels"]), (&json!("cmp-01"), &json!([])));
-    assert_eq!(service.prints_json(&["fence", "status", "cmp-01"]).await.as_array().map(Vec::len), Some(1));
-}
-
-#[tokio::test]
 async fn a_person_s_statement_is_granted_refused_or_waits() {
     let line = ["fence", "confirm", "cmp-01", "--serial", "SN1", "--reason", "I stood before it"];
     let path = format!("POST /halberd/v1/hosts/{HOST}/confirm-fenced");
@@ -266,6 +325,7 @@ async fn a_person_s_statement_is_granted_refused_or_waits() {
 async fn what_else_is_asked_of_the_engine() {
     let table = [
         (["fence", "off", "cmp-01"], format!("POST /halberd/v1/hosts/{HOST}/fence")),
+        (["fence", "on", "cmp-01"], format!("POST /halberd/v1/hosts/{HOST}/power-on")),
         (["fence", "readmit", "cmp-01"], format!("POST /halberd/v1/hosts/{HOST}/readmit")),
         (["recovery", "release", HOST], format!("POST /halberd/v1/recoveries/{HOST}/release")),
         (["recovery", "retry", HOST], format!("POST /halberd/v1/recoveries/{HOST}/retry")),

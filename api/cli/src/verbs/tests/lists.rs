@@ -4,9 +4,7 @@ use halberd_types::halberd::agent::{AgentState, AgentView, EngineSight};
 use halberd_types::halberd::audit::AuditVerification;
 use halberd_types::halberd::engine::{EngineState, EngineView};
 use halberd_types::halberd::event::Event;
-use halberd_types::halberd::readiness::{Readiness, ReadinessCheck, ReadinessLevel};
 use halberd_types::halberd::service::{ActionState, ServiceAction, ServiceState, ServiceView};
-use halberd_types::halberd::{Subject, SubjectKind};
 use halberd_types::v1::notification::{
     Notification, NotificationDetail, NotificationStatus, NotificationType,
 };
@@ -222,42 +220,6 @@ ID                                    NAME   STATE        VERSION  RECOVERIES  R
 ";
     assert_eq!(service.prints(&["engines", "list"]).await, expected);
     assert_eq!(service.prints_json(&["engines", "list"]).await, json!([engine]));
-}
-
-#[tokio::test]
-async fn readiness_fails_when_red() {
-    let check = |name: &str, level, remedy: Option<&str>| ReadinessCheck {
-        check: name.into(),
-        subject: Some(Subject { kind: SubjectKind::Host, id: id(0x101).to_string(), name: "cmp-01".into() }),
-        level,
-        reason: "level 0, 10.0.0.9: the password was refused".into(),
-        remedy: remedy.map(str::to_owned),
-        since: None,
-    };
-    let service = Service::start().await;
-    let red = Readiness::of(vec![
-        check("fence_device_ready", ReadinessLevel::Red, Some("Mend it.")),
-        check("agent_alive", ReadinessLevel::Green, None),
-    ]);
-    service.on("GET /halberd/v1/readiness", 200, &red);
-    let expected = "\
-readiness: red
-LEVEL  CHECK               SUBJECT      REASON                                       TO DO
-red    fence_device_ready  host cmp-01  level 0, 10.0.0.9: the password was refused  Mend it.
-";
-    let (out, end) = service.run(&["readiness"]).await;
-    assert_eq!(out, expected);
-    assert_eq!(end, Err(Failure::refused("not ready: one check is red")));
-    let (out, end) = service.run(&["readiness", "-f", "json"]).await;
-    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), json!(red));
-    assert!(end.is_err());
-    let (all, _) = service.run(&["readiness", "--all"]).await;
-    assert!(all.contains("agent_alive"), "{all}");
-
-    let service = Service::start().await;
-    let yellow = Readiness::of(vec![check("agent_alive", ReadinessLevel::Yellow, None)]);
-    service.on("GET /halberd/v1/readiness", 200, yellow);
-    assert!(service.prints(&["readiness"]).await.starts_with("readiness: yellow\n"));
 }
 
 #[tokio::test]

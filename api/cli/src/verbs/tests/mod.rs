@@ -1,8 +1,10 @@
 //! The verbs against a real HTTP server that answers with the wire's own types: what is sent, what is printed, and how it ends.
 
 mod changes;
+mod fencing;
 mod help;
 mod lists;
+mod readiness;
 mod recoveries;
 mod wrong;
 

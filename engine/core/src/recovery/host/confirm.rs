@@ -1,6 +1,7 @@
 //! Confirming and Held: is it dead, and may we act?
 
 use super::*;
+use crate::kdump;
 
 /// Is it dead, and may we act? No way leads from here but to an order, a hold, a question or the end.
 pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
@@ -13,6 +14,9 @@ pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
     }
     if !draft.view.facts.segment_enabled {
         return cancel(draft, "the segment is disabled");
+    }
+    if let Some(by) = asked::ordered(draft) {
+        return asked::confirm(draft, host, &by);
     }
     if host.maintenance.operator {
         return cancel(draft, "the host is on maintenance by its operator");
@@ -28,7 +32,10 @@ pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
     let reasons = judgement.reasons.join("; ");
     draft.look_after(LOOK_MS);
     match judgement.verdict {
-        Verdict::Alive => cancel(draft, &format!("alive: {reasons}")),
+        Verdict::Alive => {
+            let undone = asked::undone(draft).map(|why| format!("{why}; ")).unwrap_or_default();
+            cancel(draft, &format!("{undone}alive: {reasons}"));
+        }
         Verdict::AgentLost => {
             draft.tell(EventKind::AgentLost, &reasons, json!({}));
             cancel(draft, &format!("only its agent is lost: {reasons}"));
@@ -91,22 +98,8 @@ fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement)
     let answer = brake::may_fence(&subject, judgement, &facts.fleet, draft.view.policy(), draft.view.now);
     let evidence = json!({"verdict": judgement.reasons, "exhibits": judgement.exhibits});
     match answer {
-        Answer::Withheld { gate, reason, .. } => {
-            let gate = gate.to_string();
-            let already = matches!(state(draft), HostState::Held { gate: now } if *now == gate);
-            let text = format!("held by {gate}: {reason}");
-            if !already {
-                draft.note(
-                    "permit_withheld",
-                    text.clone(),
-                    json!({"gate": gate, "reason": reason, "evidence": evidence}),
-                );
-                become_state(draft, HostState::Held { gate }, &text);
-                draft.message = Some(text.clone());
-                draft.tell(EventKind::RecoveryHeld, &text, evidence);
-            }
-            draft.look_after(LOOK_MS);
-        }
+        Answer::Withheld { gate, reason, .. } => hold(draft, gate, &reason, evidence),
+        Answer::Permit(_) if dump_holds(draft, judgement) => {}
         Answer::Permit(permit) => {
             let reasons = judgement.reasons.join("; ");
             body(draft).by_report = judgement.by_report_only;
@@ -123,9 +116,51 @@ fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement)
     }
 }
 
+/// Its crash kernel writes a dump that power off would destroy. Its guests are dead already, so waiting costs them time and nothing else;
+/// how much, policy says, and never more than once for a boot. Not where it reads Off: nothing is being written there.
+fn dump_holds(draft: &mut Draft<'_>, judgement: &verdict::Judgement) -> bool {
+    let beats = &draft.view.facts.evidence.beats;
+    let told = beats.dump.filter(|dump| beats.last_any().is_none_or(|beat| beat < dump.last));
+    let until = told.and_then(|dump| dump.holds_until(draft.view.policy(), draft.view.now));
+    let Some(until) = until.filter(|_| !judgement.is_conclusive()) else { return false };
+    let window = draft.view.policy().kdump_window_ms.min(kdump::WINDOW_AT_MOST_MS);
+    let reason = format!(
+        "its crash kernel writes a dump: the off order waits for it, at most {} s from its first word",
+        window / 1_000
+    );
+    if draft.view.recovery.reason != reason {
+        draft.note("off_held_for_dump", reason.clone(), json!({"window_ms": window}));
+    }
+    if matches!(state(draft), HostState::Held { .. } | HostState::NeedsOperator { order: None, .. }) {
+        become_state(draft, HostState::Confirming, &reason);
+    }
+    draft.reason = reason;
+    draft.look_at(until);
+    draft.look_after(LOOK_MS);
+    true
+}
+
+/// A brake withholds: said once for each gate, and looked at afresh.
+pub(super) fn hold(draft: &mut Draft<'_>, gate: brake::Gate, reason: &str, evidence: Value) {
+    let gate = gate.to_string();
+    let already = matches!(state(draft), HostState::Held { gate: now } if *now == gate);
+    let text = format!("held by {gate}: {reason}");
+    if !already {
+        draft.note(
+            "permit_withheld",
+            text.clone(),
+            json!({"gate": gate, "reason": reason, "evidence": evidence}),
+        );
+        become_state(draft, HostState::Held { gate }, &text);
+        draft.message = Some(text.clone());
+        draft.tell(EventKind::RecoveryHeld, &text, evidence);
+    }
+    draft.look_after(LOOK_MS);
+}
+
 /// Permitted: whether the hooks that come before the first deed have ended. Until then it is judged and permitted afresh at each step,
 /// so nothing is done on what was true when they began.
-fn ready(draft: &mut Draft<'_>) -> bool {
+pub(super) fn ready(draft: &mut Draft<'_>) -> bool {
     let ready = hooks::passed(draft, Point::Pre);
     if !ready && matches!(state(draft), HostState::Held { .. } | HostState::NeedsOperator { order: None, .. })
     {

@@ -1,6 +1,7 @@
 //! Fencing: an order is written. It ends in a proof, in a question, or retired because the host lives.
 
 use super::*;
+use crate::watchdog::{self, NotOver};
 
 pub(super) fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
     if confirmed_by_operator(draft, host) {
@@ -13,9 +14,26 @@ pub(super) fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
     if draft.view.facts.in_flight("power_off") {
         return;
     }
+    if draft.not_before().is_none() && asked::resume(draft, host, &order) {
+        return;
+    }
     if let Some(at) = draft.not_before() {
         if retire_if_alive(draft, host, &order) == Life::Retired {
             return;
+        }
+        // Nobody was asked so far only where its lease was about to run out.
+        let awaited = matches!(state(draft), HostState::Fencing { .. });
+        match by_lease(draft, host, &order) {
+            ByLease::Proved => return,
+            ByLease::Runs(waits) if awaited => draft.reason = waits,
+            ByLease::No if awaited => {
+                let text = format!(
+                    "{} could not be proved off: no device confirms it, and its watchdog's lease proves nothing. Cut its power and confirm with its serial, or mend a device; it is tried again each minute",
+                    host.name
+                );
+                return needs_operator(draft, Some(order), None, &text);
+            }
+            ByLease::Runs(_) | ByLease::No => {}
         }
         return draft.look_at(at.min(draft.view.now + std::time::Duration::from_millis(LOOK_MS)));
     }
@@ -23,15 +41,8 @@ pub(super) fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
 }
 
 fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outcome) {
-    let (report, error) = match &outcome.done {
-        Done::Fenced { report } => (report.clone(), None),
-        Done::Refused { text, .. }
-        | Done::Gone { text }
-        | Done::NotExecuted { text }
-        | Done::Unknown { text } => (fence::FenceReport::default(), Some(text.clone())),
-        Done::Accepted { note } => (fence::FenceReport::default(), Some(note.clone())),
-        Done::Hook { .. } => (fence::FenceReport::default(), Some("not a fencer's answer".to_owned())),
-    };
+    let (report, error) = answer_of(&outcome.done);
+    let host = &note_hold(draft, host, &report);
     let detail = json!({"attempts": report.attempts});
     let liar = heard_since_off(draft, &report);
     let proof =
@@ -60,6 +71,7 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
         Err(why) => {
             let why = error.map_or_else(|| why.to_string(), |error| format!("{why} ({error})"));
             draft.note("fence_not_proved", why.clone(), detail);
+            asked::give_up(draft, &why);
             match retire_if_alive(draft, host, &order) {
                 Life::Retired => return,
                 Life::Asking => {
@@ -70,6 +82,15 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
             }
             let retry = draft.view.policy().fence_retry_ms;
             draft.memory.push(Memory::NotBefore(draft.view.now + std::time::Duration::from_millis(retry)));
+            match by_lease(draft, host, &order) {
+                ByLease::Proved => return,
+                ByLease::Runs(waits) => {
+                    body(draft).state = HostState::Fencing { order };
+                    draft.reason = waits;
+                    return draft.look_after(LOOK_MS);
+                }
+                ByLease::No => {}
+            }
             let text = format!(
                 "{} could not be proved off: {why}. Cut its power and confirm with its serial, or mend the device; it is tried again each minute",
                 host.name
@@ -77,6 +98,92 @@ fn fence_ended(draft: &mut Draft<'_>, host: &Host, order: Order, outcome: &Outco
             needs_operator(draft, Some(order), None, &text);
         }
     }
+}
+
+/// What the watchdog's lease came to.
+enum ByLease {
+    Proved,
+    /// It may prove it soon; in words.
+    Runs(String),
+    No,
+}
+
+/// After an act that proved nothing: has the host's own watchdog turned it off? Its devices were asked first and are asked once more, since
+/// no lease counts against one that reads On (SAFETY 2.3).
+fn by_lease(draft: &mut Draft<'_>, host: &Host, order: &Order) -> ByLease {
+    let (facts, policy, now) = (draft.view.facts, draft.view.policy(), draft.view.now);
+    // A boot that was proved off before and came to life again has a watchdog that does not do what it attests.
+    let retired = host.boot.is_some_and(|boot| host.retired_boots.contains(&boot));
+    if order.boot_number != host.boot_number || retired {
+        return ByLease::No;
+    }
+    // Who took this over did not hear what was renewed before; it waits the whole time (SAFETY 2.3 b).
+    let not_before = (draft.view.recovery.epoch > 1).then_some(facts.claimed_at);
+    let boot = (order.boot_number, host.boot);
+    let epoch = draft.view.recovery.epoch;
+    let query = Query::Power { host: host.id };
+    let young = |at: Mono| now.since(at).as_millis() as u64 <= policy.power_fresh_ms;
+    let asked = facts.evidence.only_watchdog
+        || facts.failures.get(&query).is_some_and(|failure| young(failure.at))
+        || facts.power.as_ref().is_some_and(|reading| young(reading.at));
+    let proof = match fence::expire(host.id, boot, epoch, &facts.evidence, policy, not_before, now) {
+        Ok(proof) => proof,
+        Err(fence::NotProved::Watchdog(NotOver::Runs { until, .. })) => {
+            let safe =
+                watchdog::terms(&facts.evidence, host.boot, policy).map_or(0, |terms| terms.safe_after_ms);
+            let since = facts.ordered_at.unwrap_or(facts.claimed_at);
+            let patient = now.since(since).as_millis() as u64 <= 2 * safe;
+            draft.look_after(LOOK_MS);
+            if let Some(until) = until {
+                draft.look_at(until);
+                // A device that does not answer takes its time not to.
+                if !asked && until.since(now).as_millis() as u64 <= REREAD_POWER_MS {
+                    draft.ask(query);
+                }
+            }
+            let words = "no device proves it off; its watchdog's lease has to run out";
+            return if patient { ByLease::Runs(words.to_owned()) } else { ByLease::No };
+        }
+        Err(_) => return ByLease::No,
+    };
+    if !asked {
+        draft.ask(query);
+        return ByLease::Runs("its watchdog's lease has run out; its power is read once more".into());
+    }
+    let patch =
+        HostPatch { proof: Some(Some(proof.clone())), retire_boot: host.boot, ..HostPatch::default() };
+    draft.hosts.push((host.id, patch));
+    let how = format!("{} has reset itself: nothing renewed its watchdog's lease for long enough", host.name);
+    draft.note("lease_expired", how.clone(), json!({"proof": proof}));
+    draft.tell(EventKind::HostFenced, &how, json!({"proof": proof}));
+    draft.memory.push(Memory::Proved);
+    become_state(draft, HostState::Proved { order: order.clone(), proof, marked_down: false }, &how);
+    ByLease::Proved
+}
+
+/// What a fence act saw, or why it saw nothing.
+pub(super) fn answer_of(done: &Done) -> (fence::FenceReport, Option<String>) {
+    match done {
+        Done::Fenced { report } => (report.clone(), None),
+        Done::Refused { text, .. }
+        | Done::Gone { text }
+        | Done::NotExecuted { text }
+        | Done::Unknown { text } => (fence::FenceReport::default(), Some(text.clone())),
+        Done::Accepted { note } => (fence::FenceReport::default(), Some(note.clone())),
+        Done::Hook { .. } => (fence::FenceReport::default(), Some("not a fencer's answer".to_owned())),
+    }
+}
+
+/// A controller that was told to keep the machine off is told otherwise on its way back: the host's row remembers.
+pub(super) fn note_hold(draft: &mut Draft<'_>, host: &Host, report: &fence::FenceReport) -> Host {
+    let mut host = host.clone();
+    if report.held() && !host.set_by_us.restore_policy {
+        host.set_by_us.restore_policy = true;
+        let patch = HostPatch { set_by_us: Some(host.set_by_us), ..HostPatch::default() };
+        draft.hosts.push((host.id, patch));
+        draft.note("power_held", format!("{} stays off when its supply comes back", host.name), json!({}));
+    }
+    host
 }
 
 /// A sign of life younger than the first Off reading vetoes the proof: the device lies, or speaks of another machine (FENCING 2.1).
@@ -157,6 +264,8 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
     }
     let query = Query::Power { host: host.id };
     match facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) {
+        // Nobody was ordered anything: what beats was never shot, and its power cannot be read.
+        _ if facts.evidence.only_watchdog => {}
         Some(Power::On) => {}
         Some(_) => return Life::None,
         None if facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED) => {
@@ -168,7 +277,8 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
         }
     }
     let unretire_boot = host.boot.filter(|boot| host.retired_boots.contains(boot));
-    if host.set_by_us.forced_down || host.set_by_us.disabled {
+    let set = host.set_by_us;
+    if set.forced_down || set.disabled || set.restore_policy {
         return retire_by_return(draft, host, unretire_boot);
     }
     let patch = HostPatch {
@@ -213,11 +323,24 @@ pub(super) fn contradicted(draft: &Draft<'_>) -> Option<&'static str> {
         .power
         .as_ref()
         .filter(|reading| reading.identified && reading.at > since && reading.power == Power::On);
+    let leased = matches!(&draft.body, Body::Host(body)
+        if body.state.proof().is_some_and(|proof| matches!(proof.means(), fence::Means::Lease { .. })));
+    if leased && (beat.is_some() || lived_since(draft, since)) {
+        return Some("it shows life although its watchdog should have reset it, or it has booted again");
+    }
     match (beat, on) {
         (Some(_), _) => Some("its agent beats although its device said Off: the device is not to be trusted"),
         (None, Some(_)) => Some("it reads On again"),
         (None, None) => None,
     }
+}
+
+/// A proof by time rests on no device that could be read again, so any sign of life since speaks against it: a beat that nobody echoed, a
+/// witness, its user land, Nova's row (I3).
+fn lived_since(draft: &Draft<'_>, since: Mono) -> bool {
+    let evidence = &draft.view.facts.evidence;
+    evidence.beats.received.is_some_and(|at| at > since)
+        || verdict::life_after(evidence, draft.view.policy(), since, draft.view.now).is_some()
 }
 
 /// Life after the proof voids it: fenced afresh through all levels, guests wait (DESIGN 10.3, 10.7).

@@ -6,7 +6,9 @@
 //!
 //! Each arrow is an invariant: the state that carries the next deed can only be built from the proof of the one before.
 
+mod asked;
 mod confirm;
+mod drill;
 mod fencing;
 mod moving;
 mod proved;
@@ -24,7 +26,7 @@ use crate::evidence::Power;
 use crate::facts::Outcome;
 use crate::fence::{self, FenceProof};
 use crate::hook::{Hooks, Point};
-use crate::host::{Admission, Host, SetByUs};
+use crate::host::{Admission, Asked, Host, SetByUs};
 use crate::id::{BootId, HostId, RecoveryId};
 use crate::policy::Unfenced;
 use crate::runner::{HostCondition, HostPatch};
@@ -120,10 +122,36 @@ pub struct Reserve {
     pub used: bool,
 }
 
+/// Why a host is to be turned off.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "purpose")]
+pub enum Purpose {
+    /// It failed, as far as evidence says.
+    #[default]
+    Failure,
+    /// A person ordered it, dead or alive; its guests are rebuilt elsewhere.
+    Ordered {
+        by: Asked,
+        /// Why it could not be done: the host lives on, and from here on it is judged like any other.
+        failed: Option<String>,
+    },
+    /// To show that its devices can: empty, on maintenance, and switched on again.
+    Drill {
+        by: Asked,
+        /// Its agent was heard when the order was written.
+        heard: bool,
+        /// Devices that confirmed without naming the machine: its agent's silence has to show that it was this one.
+        unnamed: Vec<String>,
+    },
+}
+
 /// What is stored of a host's recovery; its moves are rows of their own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostRecovery {
     pub state: HostState,
+    /// Boxed: most recoveries are of a failure, and every kind's body is as large as the largest.
+    #[serde(default)]
+    pub purpose: Box<Purpose>,
     pub reserves: Vec<Reserve>,
     /// Evidence rested on reports alone (a host that never had our agent).
     pub by_report: bool,
@@ -135,8 +163,13 @@ pub struct HostRecovery {
 
 impl HostRecovery {
     pub fn new() -> HostRecovery {
+        HostRecovery::for_purpose(Purpose::Failure)
+    }
+
+    pub fn for_purpose(purpose: Purpose) -> HostRecovery {
         HostRecovery {
             state: HostState::Confirming,
+            purpose: Box::new(purpose),
             reserves: Vec::new(),
             by_report: false,
             asked: Vec::new(),
@@ -177,6 +210,9 @@ pub fn step(draft: &mut Draft<'_>) {
     if draft.hooks.closing.is_some() {
         return closing(draft, &host);
     }
+    if is_drill(draft) {
+        return drill::step(draft, &host);
+    }
     match state(draft).clone() {
         HostState::Confirming | HostState::Held { .. } | HostState::NeedsOperator { order: None, .. } => {
             confirm(draft, &host);
@@ -192,6 +228,10 @@ pub fn step(draft: &mut Draft<'_>) {
         }
         HostState::Finished | HostState::Failed | HostState::Cancelled => {}
     }
+}
+
+fn is_drill(draft: &Draft<'_>) -> bool {
+    matches!(&draft.body, Body::Host(body) if matches!(*body.purpose, Purpose::Drill { .. }))
 }
 
 fn body<'d>(draft: &'d mut Draft<'_>) -> &'d mut HostRecovery {
@@ -319,7 +359,7 @@ fn out(draft: &mut Draft<'_>, host: &Host, proof: Option<FenceProof>) {
 fn order_off(draft: &mut Draft<'_>, host: &Host, attempt: u32, why: &str) {
     out(draft, host, None);
     let intent = draft.act(
-        Effect::PowerOff { host: host.id },
+        Effect::PowerOff { host: host.id, drill: is_drill(draft) },
         attempt,
         json!({"why": why, "boot_number": host.boot_number}),
     );

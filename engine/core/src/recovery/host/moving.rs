@@ -15,6 +15,9 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
     let facts = draft.view.facts;
     let may_send = if proof.rereads_power() {
         facts.fresh_power(now, policy.power_fresh_ms) == Some(&Power::Off)
+    } else if matches!(proof.means(), fence::Means::Lease { .. }) && host.set_by_us.forced_down {
+        // Forced down by us and nothing shows life: Nova's own word, read each five seconds, adds nothing.
+        true
     } else {
         facts.evidence.service.as_ref().is_none_or(|service| !service.up || service.forced_down)
     };

@@ -55,7 +55,11 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
             Done::Accepted { .. } => {
                 let was_disabled =
                     draft.view.facts.evidence.service.as_ref().is_some_and(|service| service.disabled);
-                let set = SetByUs { disabled: host.set_by_us.disabled || !was_disabled, forced_down: true };
+                let set = SetByUs {
+                    disabled: host.set_by_us.disabled || !was_disabled,
+                    forced_down: true,
+                    ..host.set_by_us
+                };
                 draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
                 draft.note(
                     "host_marked_down",

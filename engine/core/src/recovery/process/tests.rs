@@ -70,7 +70,7 @@ impl Case {
             serial: None,
             machine: None,
             proof: None,
-            set_by_us: SetByUs { disabled: true, forced_down: false },
+            set_by_us: SetByUs { disabled: true, ..SetByUs::default() },
             version: 1,
         };
         let now = Mono(1_000_000);
@@ -189,7 +189,7 @@ fn a_disable_whose_answer_was_lost_is_still_ours() {
     let row = view(&case, "Halberd: process failed (recovery 00000000-0000-0000-0000-000000000004)");
     case.show(row);
     let change = case.step().expect("a change");
-    assert_eq!(patch(&change).set_by_us, Some(SetByUs { disabled: true, forced_down: false }));
+    assert_eq!(patch(&change).set_by_us, Some(SetByUs { disabled: true, ..SetByUs::default() }));
 
     let row = view(&case, "planned work");
     case.show(row);

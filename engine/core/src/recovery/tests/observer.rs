@@ -9,8 +9,9 @@ use super::scenario::Kind;
 use super::world::{DEAD, Delivery, SERIAL, World};
 use crate::admission::ReturnState;
 use crate::effect::{Done, Effect, Migration, Query, Survey};
-use crate::evidence::PowerReading;
+use crate::evidence::{Power, PowerReading};
 use crate::fence::Means;
+use crate::host::Admission;
 use crate::id::InstanceId;
 use crate::instance::Guest;
 use crate::recovery::host::HostState;
@@ -352,7 +353,7 @@ impl Observer {
         }
         let open = world.store.recovery.closed_at.is_none() && !world.store.recovery.word().is_closed();
         match effect {
-            Effect::PowerOff { host } => {
+            Effect::PowerOff { host, .. } => {
                 let ours = world.scenario.kind == Kind::Host && *host == world.store.host.id;
                 self.demand(
                     open && ours && written.is_some(),
@@ -371,10 +372,22 @@ impl Observer {
                 }
                 self.reach("evacuate");
             }
+            Effect::PowerOn { host } => self.switched_on(*host, world),
             Effect::ForceUp { .. } | Effect::Enable { .. } => self.reach("undone"),
             _ => {}
         }
         self.effects.insert(id, effect.clone());
+    }
+
+    /// I12: explicitly wanted, drained, and nobody else's business.
+    fn switched_on(&mut self, host: crate::id::HostId, world: &World) {
+        let by_policy = world.scenario.policy.power_on_when_drained;
+        self.demand(by_policy || world.power_on_asked, "I12", "switched on, and nobody asked for it");
+        let drained =
+            matches!(&world.store.recovery.body, Body::Return(body) if body.state == ReturnState::Out);
+        let out = world.store.host.admission == Admission::Out && host == world.store.host.id;
+        self.demand(drained && out, "I12", "switched on before it was drained");
+        self.reach(if world.power_on_asked { "power on by a person" } else { "power on by policy" });
     }
 
     fn drafts(&mut self, commit: &Commit, world: &World) {
@@ -388,6 +401,11 @@ impl Observer {
             && commit.recovery.epoch == self.epoch;
         self.demand(epochs, "I6", "a commit or an intent carries another epoch than its owner's");
         self.hooks_drafted(commit);
+        if self.proof.as_ref().is_some_and(|proof| matches!(proof.means, Means::Lease { .. }))
+            && commit.audit.iter().any(|entry| entry.what == "proof_voided")
+        {
+            self.reach("life after a lease's proof");
+        }
         self.maintenance(commit, world);
         self.proves(commit, world);
         for intent in &commit.intents {
@@ -436,7 +454,8 @@ impl Observer {
 
     /// I21, and that a written order is never cancelled (DESIGN 10.3).
     fn maintenance(&mut self, commit: &Commit, world: &World) {
-        if world.scenario.kind != Kind::Host {
+        // What a person ordered is not automatic: maintenance does not stop it.
+        if world.scenario.kind != Kind::Host || world.scenario.ordered {
             return;
         }
         let withdrawn = world.store.host.maintenance.operator || !world.segment_enabled;
@@ -495,6 +514,19 @@ impl Observer {
                     "a statement is used although the host was heard after it",
                 );
                 world.confirmation.as_ref().is_some_and(|said| said.serial == SERIAL)
+            }
+            Means::Lease { .. } => {
+                let why = world
+                    .lease
+                    .as_ref()
+                    .map_or(Some("no watchdog".to_owned()), |lease| lease.forbids(proof, world));
+                self.demand(why.is_none(), "I15", &format!("a lease that proves nothing: {why:?}"));
+                let on = self.power.as_ref().is_some_and(|reading| {
+                    reading.power == Power::On && world.now.since(reading.at).as_millis() <= 10_000
+                });
+                self.demand(!on, "I17", "a lease in the place of a device that reads On");
+                self.reach("proof by lease");
+                self.order_boot == Some(proof.boot_number())
             }
             Means::Waived { .. } => {
                 let down = world.evidence.service.as_ref().is_some_and(|service| !service.up);

@@ -36,6 +36,11 @@ impl Observer {
             self.demand(reread, "I1", "power was not read again after the force-down");
             let fresh = off.is_some_and(|reading| age(reading.at) <= policy.power_fresh_ms);
             self.demand(fresh, "I3", "no identified Off reading that is young enough");
+        } else if let Means::Lease { .. } = proof.means {
+            self.demand(self.marked_at.is_some(), "I1", "evacuates before the force-down");
+            let heard = world.evidence.beats.received.is_some_and(|at| at > proof.since);
+            self.demand(!heard, "I3", "a beat arrived since the lease's proof");
+            self.reach("evacuate by lease");
         } else if let Means::Operator { .. } = proof.means {
             self.demand(self.marked_at.is_some(), "I1", "evacuates before the force-down");
             self.reach("evacuate by statement");

@@ -12,6 +12,10 @@ pub(crate) enum Kind {
     Return,
     /// A host's, with an operator's hooks.
     Hooked,
+    /// A host's that a person ordered off.
+    Ordered,
+    /// A host's with a watchdog.
+    Watched,
 }
 
 /// A world to be. Troubles are chances in percent, drawn at each occasion.
@@ -19,6 +23,8 @@ pub(crate) enum Kind {
 pub(crate) struct Scenario {
     pub kind: Kind,
     pub hooked: bool,
+    pub ordered: bool,
+    pub watched: bool,
     pub seed: u64,
     pub events: usize,
     pub guests: u8,
@@ -75,10 +81,18 @@ pub(crate) fn scenarios(kind: Kind) -> impl Strategy<Value = Scenario> {
         let (db, nova, bmc, life, people, crashes) = troubles;
         let unfenced = if trust { Unfenced::TrustReporter } else { Unfenced::Refuse };
         let policy = Policy { unfenced, ..policy };
-        let (kind, hooked) = if kind == Kind::Hooked { (Kind::Host, true) } else { (kind, false) };
+        let (hooked, ordered) = (kind == Kind::Hooked, kind == Kind::Ordered);
+        let watched = kind == Kind::Watched;
+        let (agent, device) = (agent || watched, device || watched);
+        let policy = if watched { super::starved::policy(seed, policy) } else { policy };
+        let bmc = if watched && seed.is_multiple_of(2) { 90 } else { bmc };
+        let kind = if hooked || ordered || watched { Kind::Host } else { kind };
+        let policy = Policy { power_on_when_drained: seed.is_multiple_of(3), ..policy };
         Scenario {
             kind,
             hooked,
+            ordered,
+            watched,
             seed,
             events,
             guests,

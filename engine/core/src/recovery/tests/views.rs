@@ -72,6 +72,8 @@ fn proof(drawn: &Drawn, host: &Host) -> FenceProof {
         device: "bmc".into(),
         token: None,
         identity_matches: Some(true),
+        stated: false,
+        held: false,
         order: OrderAnswer::Accepted,
         readings: vec![off(0), off(1_000)],
         error: None,
@@ -372,10 +374,12 @@ fn i9_an_old_action_s_error_does_not_end_a_new_evacuation() {
 }
 
 /// A host with an agent and a device, and nothing going wrong.
-fn calm() -> Scenario {
+pub(super) fn calm() -> Scenario {
     Scenario {
         kind: Kind::Host,
         hooked: false,
+        ordered: false,
+        watched: false,
         seed: 1,
         events: 1,
         guests: 0,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::cloud::Cloud;
 use super::scenario::{Kind, Scenario};
+use super::starved::Lease;
 use crate::admission::HostReturn;
 use crate::brake::{Fleet, Peer};
 use crate::chance::Chance;
@@ -16,9 +17,9 @@ use crate::evidence::{Beats, Evidence, Network, Power, PowerReading, Report, Ser
 use crate::facts::Confirmation;
 use crate::fence::{DeviceAttempt, FenceReport, OrderAnswer, Reading};
 use crate::hook::{HookWish, Hooks};
-use crate::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use crate::host::{Admission, Asked, FailureDomain, Host, Maintenance, SetByUs};
 use crate::id::{BootId, EngineId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
-use crate::recovery::host::HostRecovery;
+use crate::recovery::host::{HostRecovery, Purpose};
 use crate::recovery::{Body, Recovery, Subject, Vmove, WORKFLOW_VERSION};
 use crate::runner::{Commit, HostCondition, HostPatch, Intent, Op, Reply, Runner, Sight};
 use crate::time::{Mono, Stamp};
@@ -67,7 +68,13 @@ pub(crate) struct World {
     pub confirmation: Option<Confirmation>,
     pub confirmed_at: Mono,
     pub domains: Option<Vec<InstanceId>>,
+    /// Somebody wants the host on; taken up once.
+    pub power_on: Option<Asked>,
+    /// Anybody ever did.
+    pub power_on_asked: bool,
     pub evidence: Evidence,
+    pub lease: Option<Lease>,
+    pub claimed_at: Mono,
     dice: Chance,
     hook_dice: Chance,
     due: Vec<Due>,
@@ -83,7 +90,8 @@ impl World {
         let returning = scenario.kind == Kind::Return;
         let power = dice.number().is_multiple_of(2) && !returning;
         let boot = BootId(dice.uuid());
-        let set_by_us = SetByUs { disabled: returning, forced_down: returning && scenario.device };
+        let set_by_us =
+            SetByUs { disabled: returning, forced_down: returning && scenario.device, restore_policy: false };
         let host = Host {
             boot: scenario.agent.then_some(boot),
             retired_boots: if returning && scenario.agent { vec![boot] } else { Vec::new() },
@@ -92,6 +100,8 @@ impl World {
             set_by_us,
             ..row(HOST, DEAD, false)
         };
+        let by = Asked { actor: "ann".into(), reason: "smells of smoke".into() };
+        let purpose = if scenario.ordered { Purpose::Ordered { by, failed: None } } else { Purpose::Failure };
         let recovery = Recovery {
             id: RecoveryId(dice.uuid()),
             notification: NotificationId(dice.uuid()),
@@ -100,7 +110,11 @@ impl World {
             host_name: DEAD.into(),
             method: scenario.method,
             policy: scenario.policy.clone(),
-            body: if returning { Body::Return(HostReturn::new()) } else { Body::Host(HostRecovery::new()) },
+            body: if returning {
+                Body::Return(HostReturn::new())
+            } else {
+                Body::Host(HostRecovery::for_purpose(purpose))
+            },
             hooks: if scenario.hooked { super::hooked::draw(&mut hook_dice) } else { Hooks::default() },
             reason: "opened".into(),
             workflow_version: WORKFLOW_VERSION,
@@ -111,7 +125,7 @@ impl World {
             closed_at: None,
         };
         let ago = |ms: u64| Mono(start.0 - ms);
-        let evidence = Evidence {
+        let mut evidence = Evidence {
             beats: Beats {
                 last: if scenario.agent { vec![(Network::Management, ago(20_000))] } else { Vec::new() },
                 boot: scenario.agent.then_some(boot),
@@ -135,6 +149,7 @@ impl World {
             }),
             ..Evidence::default()
         };
+        let lease = scenario.watched.then(|| Lease::new(&scenario, boot, &mut evidence));
         let store = Store {
             recovery,
             vmoves: BTreeMap::new(),
@@ -155,7 +170,11 @@ impl World {
             confirmation: None,
             confirmed_at: start,
             domains,
+            power_on: None,
+            power_on_asked: false,
             evidence,
+            lease,
+            claimed_at: start,
             dice,
             hook_dice,
             due: Vec::new(),
@@ -175,6 +194,7 @@ impl World {
 
     /// A new owner claims what is stored.
     pub fn claim(&mut self) -> Runner {
+        self.claimed_at = self.now;
         self.store.recovery.epoch += 1;
         self.store.recovery.version += 1;
         let seed = self.dice.number();
@@ -239,7 +259,11 @@ impl World {
             }
             service.at = self.now;
         }
-        if self.hit(2) {
+        if let Some(lease) = &mut self.lease {
+            lease.advance(self.now, self.alive, &mut self.evidence);
+        }
+        let only = self.only_watchdog();
+        if self.hit(2) && !only {
             let power = if self.power { Power::On } else { Power::Off };
             self.evidence.power = self.scenario.device.then(|| PowerReading {
                 at: self.now,
@@ -248,6 +272,10 @@ impl World {
                 device: "bmc".into(),
             });
         }
+    }
+
+    fn only_watchdog(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.only)
     }
 
     fn beat(&mut self) {
@@ -262,6 +290,11 @@ impl World {
         }
         beats.last = vec![(Network::Management, self.now)];
         beats.boot = Some(self.boot);
+        beats.received = Some(self.now);
+        if let Some(lease) = &mut self.lease {
+            lease.renewed(self.now);
+            beats.attested = Some(lease.attested(self.boot, self.now));
+        }
         beats.last_echoed = if echoed { Some(self.now) } else { beats.last_echoed };
         let row = &mut self.store.host;
         if row.boot != Some(self.boot) && row.admission != Admission::Out {
@@ -290,6 +323,10 @@ impl World {
         if self.hit(people) {
             self.cloud.meddle();
         }
+        if self.scenario.kind == Kind::Return && self.hit(people / 2) {
+            self.power_on = Some(Asked { actor: "ann".into(), reason: "repaired".into() });
+            self.power_on_asked = true;
+        }
         if self.scenario.kind == Kind::Return && self.domains.is_some() && self.hit(20) {
             let stray = self.dice.number().is_multiple_of(3);
             self.domains = Some(if stray { vec![InstanceId(Uuid::from_u128(0xbad))] } else { Vec::new() });
@@ -314,6 +351,9 @@ impl World {
         facts.domains = self.domains.clone();
         facts.reserved = vec![self.store.reserve.clone()];
         facts.proved_off = self.cloud.proved_off.clone();
+        if let Some(by) = self.power_on.take() {
+            facts.power_on = Some(by);
+        }
         facts.host = Some(self.store.host.clone());
         if self.store.recovery.hooks.held().is_some() && self.hook_dice.number().is_multiple_of(4) {
             let retry = self.hook_dice.number().is_multiple_of(2);
@@ -374,6 +414,17 @@ impl World {
                 proves = matches!(&done, Done::Fenced { report } if report.attempts.iter().any(|attempt| attempt.error.as_deref() == Some("")));
                 Reply::Effect { intent, done }
             }
+            Op::Effect { intent, effect: Effect::PowerOn { .. }, .. } => {
+                let done = match self.hit(self.scenario.bmc.max(20)) {
+                    true => Done::NotExecuted { text: "the BMC is busy".into() },
+                    false => {
+                        (self.power, self.alive, self.boot) =
+                            (true, self.scenario.agent, BootId(self.dice.uuid()));
+                        Done::Accepted { note: "reads on".into() }
+                    }
+                };
+                Reply::Effect { intent, done }
+            }
             Op::Effect { intent, .. } if hook.is_some() => {
                 let text = "a hook's end was drawn".to_owned();
                 Reply::Effect { intent, done: hook.unwrap_or(Done::Unknown { text }) }
@@ -394,7 +445,7 @@ impl World {
         if !matches!(query, Query::Power { .. }) {
             return self.cloud.answer(query, started);
         }
-        if self.hit(self.scenario.bmc) {
+        if self.only_watchdog() || self.hit(self.scenario.bmc) {
             return Err("no answer".into());
         }
         let odd = self.hit(self.scenario.bmc / 2);
@@ -412,6 +463,9 @@ impl World {
     /// One act of the fencer. An empty error marks the attempt that proves, for the observer's eyes only.
     fn fence(&mut self) -> Done {
         let bad = self.hit(self.scenario.bmc.saturating_mul(2).min(80));
+        if self.only_watchdog() {
+            return Done::NotExecuted { text: "a watchdog takes no orders".into() };
+        }
         let kind = if bad { 1 + self.dice.number() % 8 } else { 0 };
         let at = |at_ms, power| Reading { power, at_ms, after_order: true };
         let (mut order, mut identity, mut readings) =
@@ -435,6 +489,8 @@ impl World {
             device: "bmc".into(),
             token: None,
             identity_matches: identity,
+            stated: false,
+            held: false,
             order,
             readings,
             error: (kind == 0).then(String::new),

@@ -28,6 +28,9 @@ prop_compose! {
                 last_echoed: last.iter().map(|(_, at)| *at).max().filter(|_| echoed),
                 last,
                 boot: None,
+                received: None,
+                attested: None,
+                dump: None,
                 retired_echoed: retired.map(ago),
                 panic: panic.map(ago),
                 listening_since: ago(listening),
@@ -62,6 +65,9 @@ prop_compose! {
             agent,
             engines_agreeing: engines,
             has_device: true,
+            has_watchdog: false,
+            only_watchdog: false,
+            renewers: None,
         }
     }
 }

@@ -5,9 +5,17 @@ use halberd_core::host::Maintenance;
 use super::*;
 use crate::hosts::HostEdit;
 
-#[tokio::test]
-async fn nothing_is_taken_twice() {
-    let kit = kit().await;
+everywhere!(
+    nothing_is_taken_twice,
+    what_changed_in_the_source_is_brought_up_to_date,
+    what_changed_here_stands,
+    what_only_an_engine_wrote_is_no_change_of_ours,
+    a_host_under_recovery_waits_for_the_next_run,
+    a_segment_deleted_in_the_source_keeps_the_hosts_that_were_added_here,
+);
+
+async fn nothing_is_taken_twice(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     let report = import(&kit, &source).await;
@@ -20,9 +28,8 @@ async fn nothing_is_taken_twice() {
     assert_eq!(all.len(), 4);
 }
 
-#[tokio::test]
-async fn what_changed_in_the_source_is_brought_up_to_date() {
-    let kit = kit().await;
+async fn what_changed_in_the_source_is_brought_up_to_date(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     source
@@ -53,9 +60,8 @@ async fn what_changed_in_the_source_is_brought_up_to_date() {
     assert_eq!(counts(&import(&kit, &source).await.hosts), [0, 0, 3, 0, 0, 0]);
 }
 
-#[tokio::test]
-async fn what_changed_here_stands() {
-    let kit = kit().await;
+async fn what_changed_here_stands(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     let cleared = HostEdit { on_maintenance: Some(false), ..HostEdit::default() };
@@ -78,9 +84,8 @@ async fn what_changed_here_stands() {
     assert_eq!((host.reserved, &*host.control_attributes), (false, "SSH"));
 }
 
-#[tokio::test]
-async fn what_only_an_engine_wrote_is_no_change_of_ours() {
-    let kit = kit().await;
+async fn what_only_an_engine_wrote_is_no_change_of_ours(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     let boot = Some(Uuid::new_v4().into());
@@ -94,9 +99,8 @@ async fn what_only_an_engine_wrote_is_no_change_of_ours() {
     assert_eq!((&*host.control_attributes, host.ever_agent, host.boot), ("IPMI", true, boot));
 }
 
-#[tokio::test]
-async fn a_host_under_recovery_waits_for_the_next_run() {
-    let kit = kit().await;
+async fn a_host_under_recovery_waits_for_the_next_run(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     exec(&kit, "UPDATE notifications SET status = 'running' WHERE num = 11").await;
@@ -111,9 +115,8 @@ async fn a_host_under_recovery_waits_for_the_next_run() {
     assert_eq!(import(&kit, &source).await.left, []);
 }
 
-#[tokio::test]
-async fn a_segment_deleted_in_the_source_keeps_the_hosts_that_were_added_here() {
-    let kit = kit().await;
+async fn a_segment_deleted_in_the_source_keeps_the_hosts_that_were_added_here(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     let added = new_host(SegmentId(id(0x103)), "cmp-99");

@@ -89,7 +89,7 @@ async fn refused(kit: &Kit, url: &str) -> String {
 #[tokio::test]
 async fn a_source_that_is_none_is_named_with_the_way_out() {
     let kit = kit().await;
-    let path = |name: &str| kit.dir.path().join(name);
+    let path = |name: &str| kit.own.dir().join(name);
     let url = |path: &Path| format!("sqlite:///{}", path.display());
     std::fs::write(path("empty"), "").unwrap();
     std::fs::write(path("text"), "not a database, whatever its name says").unwrap();
@@ -117,7 +117,7 @@ async fn a_source_that_is_none_is_named_with_the_way_out() {
 #[tokio::test]
 async fn a_schema_that_cannot_be_read_is_named() {
     let kit = kit().await;
-    let source = Masakari { path: kit.dir.path().join("masakari.db") };
+    let source = Masakari { path: kit.own.dir().join("masakari.db") };
     let cases: &[(&'static str, &str)] = &[
         (
             "UPDATE masakari_alembic_version SET version_num = 'ffffffffffff'",

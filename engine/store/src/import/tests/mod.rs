@@ -15,9 +15,19 @@ use uuid::Uuid;
 
 use super::*;
 use crate::list::Page;
-use crate::tests::{Kit, NOW, kit, later, new_host};
+use crate::testing::On;
+use crate::tests::{Kit, NOW, everywhere, kit, kit_on, later, new_host};
 use crate::value::args;
 use crate::{audit, hosts, notifications, recoveries, segments, vmoves};
+
+everywhere!(
+    everything_is_taken_with_its_ids_and_times,
+    what_was_open_becomes_history_that_no_engine_takes_up,
+    moves_are_listed_under_their_notification,
+    a_rehearsal_says_the_same_and_leaves_nothing,
+    older_notifications_stay_where_they_are,
+    a_number_that_is_taken_is_replaced_and_said,
+);
 
 /// The fixture's ids end in what tells them apart.
 fn id(end: u128) -> Uuid {
@@ -31,7 +41,7 @@ struct Masakari {
 
 impl Masakari {
     async fn new(kit: &Kit) -> Masakari {
-        let source = Masakari { path: kit.dir.path().join("masakari.db") };
+        let source = Masakari { path: kit.own.dir().join("masakari.db") };
         source.run(include_str!("masakari.sql")).await;
         source
     }
@@ -79,9 +89,8 @@ fn beside(source: &Masakari) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-#[tokio::test]
-async fn everything_is_taken_with_its_ids_and_times() {
-    let kit = kit().await;
+async fn everything_is_taken_with_its_ids_and_times(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     let before = beside(&source);
     let report = import(&kit, &source).await;
@@ -118,9 +127,8 @@ async fn everything_is_taken_with_its_ids_and_times() {
     assert!(audit::verify(&kit.db).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn what_was_open_becomes_history_that_no_engine_takes_up() {
-    let kit = kit().await;
+async fn what_was_open_becomes_history_that_no_engine_takes_up(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     let report = import(&kit, &source).await;
     let open: Vec<_> = report.unfinished.iter().map(|found| (&*found.status, &*found.host)).collect();
@@ -140,9 +148,8 @@ async fn what_was_open_becomes_history_that_no_engine_takes_up() {
     hosts::check_free(&kit.db, HostId(id(0x207))).await.unwrap();
 }
 
-#[tokio::test]
-async fn moves_are_listed_under_their_notification() {
-    let kit = kit().await;
+async fn moves_are_listed_under_their_notification(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     import(&kit, &source).await;
     let under = NotificationId(id(0x311));
@@ -162,9 +169,8 @@ async fn moves_are_listed_under_their_notification() {
     assert!(moves.iter().all(|vmove| vmove.status.is_terminal()), "{moves:?}");
 }
 
-#[tokio::test]
-async fn a_rehearsal_says_the_same_and_leaves_nothing() {
-    let kit = kit().await;
+async fn a_rehearsal_says_the_same_and_leaves_nothing(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     let url = source.url();
     let rehearsal = masakari(&kit.db, &Import { url: &url, since: None, dry_run: true }, NOW).await.unwrap();
@@ -175,9 +181,8 @@ async fn a_rehearsal_says_the_same_and_leaves_nothing() {
     assert_eq!(Report { dry_run: false, ..rehearsal }, real);
 }
 
-#[tokio::test]
-async fn older_notifications_stay_where_they_are() {
-    let kit = kit().await;
+async fn older_notifications_stay_where_they_are(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     let url = source.url();
     let since = rows::stamp("2026-02-02 00:00:00");
@@ -188,9 +193,8 @@ async fn older_notifications_stay_where_they_are() {
     assert_eq!((all.notifications.taken, all.notifications.already_there), (2, 2));
 }
 
-#[tokio::test]
-async fn a_number_that_is_taken_is_replaced_and_said() {
-    let kit = kit().await;
+async fn a_number_that_is_taken_is_replaced_and_said(on: On) {
+    let kit = kit_on(on).await;
     let source = Masakari::new(&kit).await;
     exec(&kit, "UPDATE hosts SET num = 8").await;
     exec(&kit, "UPDATE segments SET num = 4").await;
@@ -210,7 +214,7 @@ async fn an_engine_beside_it_goes_on() {
     // The kit holds the file as an engine does; the command opens it beside.
     let kit = kit().await;
     let source = Masakari::new(&kit).await;
-    let beside = Db::open(&crate::tests::url(kit.dir.path()), crate::Access::Shared).await.unwrap();
+    let beside = Db::open(&crate::tests::url(kit.own.dir()), crate::Access::Shared).await.unwrap();
     let url = source.url();
     let report = masakari(&beside, &Import { url: &url, since: None, dry_run: false }, NOW).await.unwrap();
     assert_eq!(report.hosts.taken, 3);

@@ -40,6 +40,9 @@ struct Options {
     /// Power on to user land.
     #[arg(long, default_value_t = 3_000)]
     boot_ms: u64,
+    /// Time between two power syncs of the bare-metal service.
+    #[arg(long, default_value_t = 120_000)]
+    ironic_sync_ms: u64,
     /// nova-compute's report interval.
     #[arg(long, default_value_t = 10_000)]
     report_interval_ms: u64,
@@ -76,6 +79,7 @@ async fn run(options: &Options) -> std::io::Result<()> {
         ha_enabled_every: options.ha_enabled_every,
         rebuild_latency_ms: (options.rebuild_ms / 2, options.rebuild_ms),
         boot_ms: options.boot_ms,
+        ironic_sync_ms: options.ironic_sync_ms,
         report_interval_ms: options.report_interval_ms,
         service_down_ms: options.service_down_ms,
         token_lifetime_ms: options.token_lifetime_s.saturating_mul(1_000),

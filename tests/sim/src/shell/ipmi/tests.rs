@@ -170,6 +170,7 @@ impl Console {
             stop: tokio_util::sync::CancellationToken::new(),
             deeds: tokio::sync::watch::Sender::new(0),
             registered: Mutex::default(),
+            bmcs: std::sync::OnceLock::new(),
         });
         let mut responder = Responder { shared, host: "cmp-01".into(), sessions: Sessions::default() };
         let open = hex("0004000001020304000000080300000001000008040000000200000801000000");
@@ -238,4 +239,35 @@ fn privilege_is_asked_for_and_forged_and_repeated_orders_are_dropped() {
     assert_eq!(console.ask(0x06, 0x3c, &id), [0]);
     let late = console.request(0x00, 0x01, &[]);
     assert!(matches!(console.responder.datagram(&late), Outcome::Nothing));
+}
+
+#[test]
+fn the_restore_policy_is_shown_in_the_status_and_set_by_operators() {
+    let mut console = Console::open();
+    let policy = |console: &mut Console| console.ask(0x00, 0x01, &[])[1] >> 5 & 3;
+    assert_eq!(policy(&mut console), 1);
+    assert_eq!(console.ask(0x00, 0x06, &[0]), [0xd4]);
+    assert_eq!(console.ask(0x06, 0x3b, &[3]), [0, 3]);
+    // 3 asks which there are: all three, and changes nothing.
+    assert_eq!(console.ask(0x00, 0x06, &[3]), [0, 0x07]);
+    assert_eq!(policy(&mut console), 1);
+    for wanted in [2, 0, 1] {
+        assert_eq!(console.ask(0x00, 0x06, &[wanted]), [0, 0x07]);
+        assert_eq!(policy(&mut console), wanted);
+    }
+    assert_eq!(console.ask(0x00, 0x06, &[4]), [0xcc]);
+    assert_eq!(console.ask(0x00, 0x06, &[]), [0xc7]);
+    assert_eq!(policy(&mut console), 1);
+}
+
+#[test]
+fn capabilities_are_of_this_channel_and_of_the_version_asked_for() {
+    let mut console = Console::open();
+    // The present channel with 2.0 data, then without, then channel 1 by its number.
+    assert_eq!(console.ask(0x06, 0x38, &[0x8e, 4]), [0, 1, 0x80, 0x04, 0x02, 0, 0, 0, 0]);
+    assert_eq!(console.ask(0x06, 0x38, &[0x0e, 4]), [0, 1, 0x00, 0x04, 0x00, 0, 0, 0, 0]);
+    assert_eq!(console.ask(0x06, 0x38, &[0x81, 3])[..2], [0, 1]);
+    assert_eq!(console.ask(0x06, 0x38, &[0x82, 3]), [0xcc]);
+    assert_eq!(console.ask(0x06, 0x38, &[0x8e, 0]), [0xcc]);
+    assert_eq!(console.ask(0x06, 0x38, &[0x8e]), [0xc7]);
 }

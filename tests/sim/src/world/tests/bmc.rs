@@ -34,6 +34,28 @@ fn off_takes_its_time_and_ends_the_guests() {
 }
 
 #[test]
+fn orders_are_counted_once_obeyed_refused_or_ignored() {
+    let mut world = world();
+    let session = open(&mut world, 1_000);
+    world.bmc_off(1_000, "cmp-01", session).answer.unwrap();
+    fault(&mut world, 2_000, BmcFault::AckNoOff);
+    world.bmc_off(2_000, "cmp-01", session).answer.unwrap();
+    fault(&mut world, 3_000, BmcFault::Busy(1));
+    assert_eq!(world.bmc_on(3_000, "cmp-01", session).answer, Err(BmcRefusal::Busy));
+    assert_eq!((world.power_orders("cmp-01"), world.power_orders("cmp-02")), (3, 0));
+}
+
+#[test]
+fn the_button_asks_no_bmc() {
+    let mut world = world();
+    world.press(1_000, "cmp-01", false);
+    assert!(!world.is_powered("cmp-01"));
+    world.press(2_000, "cmp-01", true);
+    assert!(world.is_powered("cmp-01"));
+    assert_eq!(world.power_orders("cmp-01"), 0);
+}
+
+#[test]
 fn off_ends_a_hang_for_good() {
     let mut world = world();
     let guest = world.guests_placed_on("cmp-01")[0];

@@ -4,8 +4,10 @@ mod bmc;
 mod evacuation;
 mod failures;
 mod hosts;
+mod ironic;
 mod services;
 mod speed;
+mod supply;
 
 use super::World;
 use crate::fault::Fault;

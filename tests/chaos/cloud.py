@@ -1,0 +1,176 @@
+"""The simulated cloud (`halberd-sim`: Keystone, Nova, Placement, BMCs) on a machine of its own, and what is true in it.
+
+`recorder.py` stands before it. Beside the calls that it writes down, the truth is looked at many times a second: where Nova places each guest,
+where it really runs, which hosts have power. That a guest ran twice is besides counted by the simulated cloud itself, at every instant.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import reader
+from machines import HERE, STATE, Fault, until
+
+LOOKS_PER_SECOND = 20
+# nova-compute's interval; short, as Nova's own ten seconds would only make everything slower.
+REPORT_INTERVAL_MS = 1000
+
+
+class Truth:
+    """What was seen, and when it changed."""
+
+    def __init__(self):
+        self.guests, self.hosts = [], []
+
+    def add(self, at, guests, hosts):
+        where = {guest["id"]: (guest["host"], tuple(guest["running_on"])) for guest in guests}
+        if not self.guests or self.guests[-1][1] != where:
+            self.guests.append((at, where))
+        power = {host["name"]: (host["power"], host["state"], host["boots"]) for host in hosts}
+        if not self.hosts or self.hosts[-1][1] != power:
+            self.hosts.append((at, power))
+
+
+class Cloud:
+    """The simulated cloud; calling it gives it a command."""
+
+    def __init__(self, net, witness=None, hosts=6, guests=3, **options):
+        self.machine = net.machine("cloud", "0.10")
+        options = {"hosts": hosts, "guests": guests, "report_interval_ms": REPORT_INTERVAL_MS, "service_down_ms": 6000,
+                   "rebuild_ms": 1000, "boot_ms": 1000, **options}
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        self.sim = self.machine.start("sim", [os.environ["HALBERD_SIM"], *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._lock = threading.Lock()
+        self.info = self._line()
+        self.address = self.machine.address
+        self.history = self.machine.folder / "history.jsonl"
+        self.history.touch()
+        self._record(witness)
+        self.truth, self._stop = Truth(), threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def _line(self):
+        line = self.sim.process.stdout.readline()
+        if not line:
+            raise Fault(f"the simulated cloud ended: {self.sim.text()}")
+        return json.loads(line)
+
+    def __call__(self, *words):
+        with self._lock:
+            self.sim.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
+            self.sim.process.stdin.flush()
+            answer = self._line()
+        if not answer.pop("ok"):
+            raise Fault(f"{words}: {answer}")
+        return answer
+
+    def _record(self, witness):
+        doors = [{"port": urllib.parse.urlsplit(self.info["auth_url"]).port, "kind": "openstack"}]
+        for host in self.info["hosts"]:
+            bmc = host["bmc"]
+            kind, address = bmc["type"], bmc["address"]
+            port = urllib.parse.urlsplit(address if "//" in address else f"//{address}").port
+            doors.append({"port": port, "kind": kind, "host": host["name"]})
+        spec = self.machine.folder / "recorder.json"
+        spec.write_text(json.dumps({"address": self.address, "doors": doors, "history": str(self.history), "witness": str(witness or "")}))
+        self.recorder = self.machine.start("recorder", [sys.executable, HERE / "recorder.py", spec])
+        until("the recorder is ready", lambda: "ready" in self.recorder.text(), 20)
+
+    def _watch(self):
+        while not self._stop.wait(1 / LOOKS_PER_SECOND):
+            try:
+                self.truth.add(time.monotonic(), self("guests")["guests"], self("hosts")["hosts"])
+            except (Fault, OSError, ValueError):
+                return
+
+    def outside(self, text):
+        """An address of the simulated cloud, as other machines reach it."""
+        return text.replace("127.0.0.1", self.address)
+
+    @property
+    def auth_url(self):
+        return self.outside(self.info["auth_url"])
+
+    def guests_of(self, host):
+        return [guest for guest in self("guests")["guests"] if guest["host"] == host]
+
+    def hosts(self, kind=None):
+        """Names, of those whose BMC speaks this if one is asked for."""
+        return [host["name"] for host in self.info["hosts"] if kind in (None, host["bmc"]["type"])]
+
+    def device(self, name):
+        known = next(host for host in self.info["hosts"] if host["name"] == name)
+        return known, {**known["bmc"], "address": self.outside(known["bmc"]["address"])}
+
+    def token(self, user="admin"):
+        account, domain = self.info["users"][user], {"name": self.info["domain_name"]}
+        body = {"auth": {
+            "identity": {"methods": ["password"], "password": {"user": {"name": user, "password": account["password"], "domain": domain}}},
+            "scope": {"project": {"name": account["project_name"], "domain": domain}},
+        }}
+        request = urllib.request.Request(self.auth_url + "/auth/tokens", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.headers["X-Subject-Token"]
+
+    def calls(self):
+        """The recorder's history: deeds in the order of their arrival, each with its answer if there was one."""
+        deeds = {}
+        for line in self.history.read_text().splitlines():
+            entry = json.loads(line)
+            if "arrived" in entry:
+                deeds[entry["arrived"]["n"]] = entry["arrived"]
+            else:
+                said = entry["answered"]
+                deeds[said["n"]].update(status=said["status"], answered=said["at"], text=said["text"])
+        return sorted(deeds.values(), key=lambda deed: deed["n"])
+
+    def accepted(self, deed="evacuate"):
+        """How many calls of a kind were accepted so far."""
+        return sum(1 for call in self.calls() if call["deed"] == deed and 200 <= call.get("status", 0) < 300)
+
+    def stop(self):
+        self._stop.set()
+        self._watcher.join()
+
+
+class Witness:
+    """Answers the recorder what intents stand in the database when a deed comes."""
+
+    def __init__(self, source):
+        self.path = STATE / "witness"
+        self._source = source
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.bind(str(self.path))
+        self._door.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                line, _ = self._door.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(line,), daemon=True).start()
+
+    def _answer(self, line):
+        with line:
+            try:
+                deed = json.loads(line.makefile().readline())
+                found = {"intents": reader.open_intents(self._source, deed["effects"], deed.get("guest"), deed.get("host"))} if deed["effects"] else {"intents": []}
+            except (reader.Blind, ValueError, OSError) as error:
+                found = {"blind": str(error)}
+            try:
+                line.sendall(json.dumps(found).encode() + b"\n")
+            except OSError:
+                pass
+
+    def close(self):
+        self._door.close()
