@@ -31,6 +31,8 @@ def outcome_part(sets, words, logs):
     chosen = [c for c in cases.cases() if not words or any(w in f"{c.kind} {c.verb} {c.fault}" for w in words)]
     began = time.monotonic()
     rows, broken, details = outcomes.play_all(sets, chosen)
+    if not os.environ.get("DEVICES_BLESS"):
+        broken += second_look(sets, chosen, rows)
     logs.mkdir(parents=True, exist_ok=True)
     (logs / "answers.json").write_text(json.dumps(details, indent=1))
     print(f"{len(rows)} cases in {time.monotonic() - began:.0f} s")
@@ -51,6 +53,20 @@ def outcome_part(sets, words, logs):
     if differences:
         print("DEVICES_BLESS=1 tests/devices/run outcomes takes the new table, if it is right")
     return not differences and not broken
+
+
+def second_look(sets, chosen, rows):
+    """Others' simulators answer in their own time, and what is in time on a machine of its own may not be beside other work. A case that
+    came out otherwise than the table has it is played once more, nothing beside it; that counts, and is said. What was broken stays broken."""
+    golden = {tuple(row[:3]): row for row in parse(GOLDEN.read_text() if GOLDEN.exists() else "")}
+    known = [number for number, row in enumerate(rows) if tuple(row[:3]) in golden]
+    broken = []
+    for number in [number for number in known if golden[tuple(rows[number][:3])] != rows[number]]:
+        first = rows[number]
+        (rows[number],), faults, _ = outcomes.play_all(sets, [chosen[number]])
+        broken += faults
+        print(f"played again: {' | '.join(first)} -> {' | '.join(rows[number][3:])}")
+    return broken
 
 
 def parse(text):
