@@ -153,7 +153,7 @@ async fn what_is_in_the_way_is_named() {
         ("second.toml", &["halberd.db", "another engine", "stop that one"]),
         ("port.toml", &[port_text.as_str(), "in use", "another port"]),
         ("dir.toml", &["nowhere/halberd.db", "directory"]),
-        ("pg.toml", &["sqlite:PATH"]),
+        ("pg.toml", &["[database]", "connection failed"]),
         ("key.toml", &["secrets_key_file", "loose.key", "chmod 600"]),
         ("tls.toml", &["tls_cert", "loose.key"]),
         ("typo.toml", &["typo.toml", "[polcy]", "[policy]"]),
