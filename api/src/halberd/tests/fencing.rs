@@ -136,11 +136,13 @@ async fn a_device_is_shown_with_all_that_was_found() {
         detail: json!({
             "reached": true, "logged_in": true, "identity": { "serial": "SN-1", "uuid": null }, "identity_matches": null,
             "stated": true, "would": "POST /redfish/v1/Systems/1/Actions/ComputerSystem.Reset ForceOff",
-            "restore_policy": "always_on", "firmware": "iDRAC 7.10", "warnings": [], "since": NOW.0 - 60_000_000,
+            "restore_policy": "always_on", "firmware": "iDRAC 7.10", "warnings": [],
         }),
     };
     let recovery = site.open(&host).await;
     write(&site.app.db, async |tx| {
+        let a_minute_before = CheckRow { at: halberd_core::time::Stamp(NOW.0 - 60_000_000), ..check.clone() };
+        fence_devices::record_check(tx, &a_minute_before).await?;
         fence_devices::record_check(tx, &check).await?;
         fence_drills::begin(tx, host.id, "redfish https://bmc-1", 1, recovery.id).await
     })

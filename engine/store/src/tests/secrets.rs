@@ -110,24 +110,27 @@ async fn a_check_tells_whether_the_device_was_well_before(on: On) {
     write(&kit.db, async |tx| fence_devices::set(tx, &sealer(), kit.host, &devices(), &shown(), NOW).await)
         .await
         .unwrap();
-    let check = |ok| CheckRow {
+    let later = |minutes: i64| Stamp(NOW.0 + minutes * 60_000_000);
+    let check = |ok, minutes| CheckRow {
         host: kit.host,
         level: 0,
         position: 1,
         device: "agent fence_apc".into(),
-        at: NOW,
+        at: later(minutes),
         ok,
         power: ok.then(|| "on".into()),
         text: "login refused: correct the password".into(),
         detail: json!({}),
     };
-    let record = async |ok| {
-        write(&kit.db, async |tx| fence_devices::record_check(tx, &check(ok)).await).await.unwrap()
+    let record = async |ok, minutes| {
+        write(&kit.db, async |tx| fence_devices::record_check(tx, &check(ok, minutes)).await).await.unwrap()
     };
-    assert_eq!(record(true).await, None);
-    assert_eq!(record(false).await, Some(true));
-    assert_eq!(record(false).await, Some(false));
-    assert_eq!(fence_devices::checks(&kit.db, kit.host).await.unwrap(), [check(false)]);
+    assert_eq!(record(true, 0).await, None);
+    assert_eq!(record(false, 5).await, Some(true));
+    assert_eq!(record(false, 10).await, Some(false));
+    let since = json!({"since": later(5).0});
+    let last = CheckRow { detail: since, ..check(false, 10) };
+    assert_eq!(fence_devices::checks(&kit.db, kit.host).await.unwrap(), [last], "bad since it turned bad");
     write(&kit.db, async |tx| fence_devices::set(tx, &sealer(), kit.host, &devices(), &shown(), NOW).await)
         .await
         .unwrap();
