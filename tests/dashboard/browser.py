@@ -116,11 +116,20 @@ class Browser:
         until("the page is whole", lambda: self.driver.execute_script("return document.readyState") == "complete", 60)
 
     def rows(self, table):
-        """The rows of a table: id of the thing and its cells' texts."""
-        return {
-            row.get_attribute("data-object-id"): [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
-            for row in self.driver.find_elements(By.CSS_SELECTOR, f"table#{table} tbody tr[data-object-id]")
-        }
+        """The rows of a table: id of the thing and its cells' texts. A page that draws itself anew meanwhile is read again."""
+        found = {}
+
+        def read():
+            try:
+                found.clear()
+                for row in self.driver.find_elements(By.CSS_SELECTOR, f"table#{table} tbody tr[data-object-id]"):
+                    found[row.get_attribute("data-object-id")] = [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+                return True
+            except StaleElementReferenceException:
+                return False
+
+        until(f"the table {table} stands still", read, 30)
+        return found
 
     def act(self, row, action):
         """An action of a row; those but the first stand in a menu."""

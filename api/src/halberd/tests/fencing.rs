@@ -141,7 +141,7 @@ async fn a_device_is_shown_with_all_that_was_found() {
     };
     let recovery = site.open(&host).await;
     write(&site.app.db, async |tx| {
-        let a_minute_before = CheckRow { at: halberd_core::time::Stamp(NOW.0 - 60_000_000), ..check.clone() };
+        let a_minute_before = CheckRow { at: Stamp(NOW.0 - 60_000_000), ..check.clone() };
         fence_devices::record_check(tx, &a_minute_before).await?;
         fence_devices::record_check(tx, &check).await?;
         fence_drills::begin(tx, host.id, "redfish https://bmc-1", 1, recovery.id).await

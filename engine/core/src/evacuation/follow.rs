@@ -148,6 +148,23 @@ pub(super) fn handed_over(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
     end(draft, vmove.instance, VmoveStatus::Ignored, &why);
 }
 
+/// It arrived and does not come into the wanted state: its destination may have no nova-compute any more. Tried on, and said (L3).
+pub(super) fn overdue(draft: &Draft<'_>, vmove: &Vmove, guests: &mut Guests) {
+    let waited = draft.view.now.since(draft.accepted_since(vmove.instance)).as_millis() as u64;
+    if waited <= draft.view.policy().evacuation_deadline_ms {
+        return;
+    }
+    let seen = match draft.view.facts.guests.get(&vmove.instance) {
+        Some((_, Some(guest))) => guest.task_state.as_deref().unwrap_or(&guest.vm_state).to_owned(),
+        _ => "not seen".to_owned(),
+    };
+    let dest = vmove.dest_host.as_deref().unwrap_or("its destination");
+    guests.blocked.push(format!(
+        "{}: moved to {dest}, and is {seen} there instead of {}; look at nova-compute of {dest}, it is tried on",
+        vmove.instance_name, vmove.wanted
+    ));
+}
+
 /// On its destination: is it in the wanted state? (I25)
 pub(super) fn arrived(draft: &mut Draft<'_>, vmove: &Vmove) {
     let state = match draft.view.facts.guests.get(&vmove.instance) {

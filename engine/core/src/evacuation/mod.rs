@@ -27,7 +27,7 @@ use crate::time::Mono;
 
 use digest::digest;
 use end::{close, end, fail, name, pause, settle_intent};
-use follow::{arrived, bring, follow, handed_over, look_up, unlock};
+use follow::{arrived, bring, follow, handed_over, look_up, overdue, unlock};
 use reserve::{Reserved, mark_used, reserve_for};
 use send::{begin, ours, ready, send_again};
 
@@ -226,6 +226,9 @@ fn guide(
         matches!(vmove.stage, Stage::Arrived | Stage::Stopping | Stage::Starting | Stage::Erroring);
     if let Some(dest) = vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains(dest)) {
         return handed_over(draft, &vmove, &dest);
+    }
+    if on_its_way {
+        overdue(draft, &vmove, guests);
     }
     match vmove.stage {
         Stage::Planned => begin(draft, &vmove, slots),
