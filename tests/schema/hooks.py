@@ -109,7 +109,7 @@ def lead_path(path, case):
         pair("segment", "host", KNOWN.hosts[first:])
     elif "{vmove}" in path:
         pair("notification", "vmove", KNOWN.vmoves)
-    elif path.endswith("/fence-devices/check"):
+    elif path.endswith(("/fence-devices/check", "/fence-test", "/power-on")):
         one("uuid", [host for _, host in KNOWN.hosts[:1]])
     elif path.startswith("/hosts/"):
         one("uuid", [host for _, host in KNOWN.hosts[first:]])
