@@ -5,9 +5,13 @@
 //!   --records completed, no stray guest--> un-force --> enable --> Finished (the host is in)
 //! ```
 //!
+//! Beside a recovery of its host it stands still, and begins afresh; a death on the way opens one ([`again`]).
+//!
 //! A host returns because a person, or its power, brought it back. It is switched on here only where a person asked for it, or where
 //! policy says so in so many words, and then only once it is drained (I12). Only what we set is undone.
 
+mod again;
+pub(crate) mod drain;
 mod power;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +24,7 @@ use crate::facts::Outcome;
 use crate::host::{Admission, Asked, Host, SetByUs};
 use crate::policy::Policy;
 use crate::recovery::{Body, StateWord};
-use crate::runner::HostPatch;
+use crate::runner::{HostCondition, HostPatch};
 use crate::step::{Draft, Memory};
 
 /// States of a return.
@@ -52,11 +56,28 @@ pub struct HostReturn {
     /// Times that its controllers did not take their former power-restore policy back.
     #[serde(default)]
     pub policy_refused: u32,
+    /// It was seen alive on this way back, or never stopped: if it dies now, somebody has to say so.
+    #[serde(default)]
+    pub lived: bool,
+    /// A recovery of the host was opened beside: this return stands still until that is closed, and begins afresh.
+    #[serde(default)]
+    pub yields: bool,
 }
 
 impl HostReturn {
     pub fn new() -> HostReturn {
-        HostReturn { state: ReturnState::Draining { revoked: false }, power_on: None, policy_refused: 0 }
+        HostReturn {
+            state: ReturnState::Draining { revoked: false },
+            power_on: None,
+            policy_refused: 0,
+            lived: false,
+            yields: false,
+        }
+    }
+
+    /// That of a host whose order was retired: it lives, and its guests are on it.
+    pub fn alive() -> HostReturn {
+        HostReturn { lived: true, ..HostReturn::new() }
     }
 
     /// One that is switched on once it is drained.
@@ -95,7 +116,16 @@ pub fn step(draft: &mut Draft<'_>) {
     }
     let Some(host) = draft.view.facts.host.clone() else { return draft.look_after(LOOK_MS) };
     draft.look_after(LOOK_MS);
+    if again::yields(draft, &host) {
+        return;
+    }
+    if host.admission == Admission::In && !matches!(body(draft).state, ReturnState::Finished) {
+        return already_in(draft);
+    }
     power::take_up(draft);
+    if again::died(draft, &host) {
+        return;
+    }
     match body(draft).state.clone() {
         ReturnState::Draining { revoked } => drain(draft, &host, revoked),
         ReturnState::Out => out(draft, &host),
@@ -118,28 +148,27 @@ fn become_state(draft: &mut Draft<'_>, state: ReturnState, reason: &str) {
     draft.look_after(0);
 }
 
+/// Somebody else has let it in, with nothing of ours left on it: an order that was retired before any proof.
+fn already_in(draft: &mut Draft<'_>) {
+    let outcomes: Vec<_> =
+        draft.view.facts.outcomes.iter().map(|out| (out.intent, out.done.clone())).collect();
+    for (intent, done) in outcomes {
+        draft.resolve(intent, done.word(), json!({"answer": done}));
+    }
+    if draft.view.facts.in_flight.is_empty() {
+        become_state(draft, ReturnState::Finished, "it is in already");
+    }
+}
+
 fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) {
-    let facts = draft.view.facts;
-    if !revoked {
-        if let Some(outcome) = facts.outcome("revoke_sessions").cloned() {
-            draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
-            // A session that could not be revoked dies with the command lifetime, which is waited for below.
-            return become_state(
-                draft,
-                ReturnState::Draining { revoked: true },
-                "waiting for the lifetime of the last command",
-            );
-        }
-        if !facts.in_flight("revoke_sessions") {
-            draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
-        }
-        return;
+    let drained = drain::drain(draft, host, revoked);
+    if drained.over {
+        return become_state(draft, ReturnState::Out, "drained; waiting for the host to come back");
     }
-    let over = facts.claimed_at + std::time::Duration::from_millis(draft.view.policy().request_lifetime_ms);
-    if draft.view.now < over {
-        return draft.look_at(over);
+    if drained.revoked && !revoked {
+        let state = ReturnState::Draining { revoked: true };
+        become_state(draft, state, "waiting for the lifetime of the last command");
     }
-    become_state(draft, ReturnState::Out, "drained; waiting for the host to come back");
 }
 
 const FENCED_BOOT_SPEAKS: &str = "its agent beats from the boot that was proved off, so it never was off and its device is not to be trusted; cut its power, then start it";
@@ -189,6 +218,32 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
         draft.reason = "back, but Nova's list is not whole: a cell is down".into();
         return draft.ask_every(Query::Survey { host: host.name.clone() }, 5_000);
     }
+    // What was sent here before it died waits in its queue: its nova-compute would take it up, while the guest is rebuilt elsewhere.
+    let mut waiting: Vec<String> = Vec::new();
+    for record in survey.migrations.iter().filter(|record| {
+        record.is_evacuation() && record.is_unfinished() && record.dest.as_ref() == Some(&host.name)
+    }) {
+        let newer = survey.migrations.iter().any(|other| {
+            other.instance == record.instance
+                && other.is_evacuation()
+                && other.id > record.id
+                && !other.is_dead()
+                && other.dest.as_ref() != Some(&host.name)
+        });
+        let seen = facts.guests.get(&record.instance);
+        match seen.filter(|(at, _)| draft.view.now.since(*at).as_millis() < 5_000) {
+            Some((_, None)) => {}
+            Some((_, Some(guest))) if newer || guest.host.as_ref() != Some(&record.source) => {
+                let place = guest.host.clone().unwrap_or_else(|| "no host".into());
+                let text = format!("{} (migration {}, {})", record.instance, record.id, record.status);
+                if place != host.name && !waiting.contains(&text) {
+                    waiting.push(text);
+                }
+            }
+            Some(_) => {}
+            None => return draft.ask(Query::Guest { instance: record.instance }),
+        }
+    }
     // nova-compute destroys the local copy of every guest with such a record, whether or not it arrived elsewhere (NOVA.md).
     let live: Vec<String> = survey
         .migrations
@@ -211,16 +266,28 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
         draft.note(
             "host_readmitted",
             format!("{} is taken back by {who}", host.name),
-            json!({"live_records": live}),
+            json!({"live_records": live, "waiting_here": waiting}),
         );
-    } else if !live.is_empty() {
-        let text = format!(
-            "{} is back, but Nova still places guests on it that its start would destroy: {}",
-            host.name,
-            live.join(", ")
-        );
+    } else if !live.is_empty() || !waiting.is_empty() {
+        let text = if live.is_empty() {
+            format!(
+                "{} is back, but its nova-compute would rebuild guests that were sent elsewhere since: {}; settle these records in Nova, or take it back with nova-compute's queue emptied",
+                host.name,
+                waiting.join(", ")
+            )
+        } else {
+            format!(
+                "{} is back, but Nova still places guests on it that its start would destroy: {}",
+                host.name,
+                live.join(", ")
+            )
+        };
         if draft.reason != text {
             draft.tell(EventKind::RecoveryNeedsOperator, &text, json!({}));
+        }
+        // Of a host without an agent a fresh reading is all that says it is back.
+        if facts.evidence.has_device {
+            draft.ask_every(Query::Power { host: host.id }, 5_000);
         }
         draft.reason = text;
         return draft.ask_every(Query::Survey { host: host.name.clone() }, 5_000);
@@ -230,9 +297,12 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
         admission: Some(Admission::Admitted),
         proof: Some(None),
         boot: Some((boot_number, beats.or(host.boot))),
+        // Whatever changed its row meanwhile, an order for one, is looked at first.
+        only_if: Some(HostCondition::Version(host.version)),
         ..HostPatch::default()
     };
     draft.hosts.push((host.id, patch));
+    body(draft).lived = true;
     draft.memory.push(Memory::Ordered);
     draft.note("host_admitted", format!("{} is back and may clean up", host.name), json!({}));
     become_state(
@@ -245,14 +315,14 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
 fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
     let facts = draft.view.facts;
     if fenced_boot_speaks(draft) {
-        let patch = HostPatch { admission: Some(Admission::Out), ..HostPatch::default() };
+        let patch = HostPatch { admission: Some(Admission::Out), ..while_admitted() };
         draft.hosts.push((host.id, patch));
         return become_state(draft, ReturnState::Out, FENCED_BOOT_SPEAKS);
     }
     if facts.power.as_ref().is_some_and(|reading| reading.power == Power::Off && reading.identified)
         && facts.fresh_power(draft.view.now, 10_000) == Some(&Power::Off)
     {
-        let patch = HostPatch { admission: Some(Admission::Out), ..HostPatch::default() };
+        let patch = HostPatch { admission: Some(Admission::Out), ..while_admitted() };
         draft.hosts.push((host.id, patch));
         return become_state(draft, ReturnState::Out, "it is off again");
     }
@@ -268,6 +338,8 @@ fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
     if !unforced && !cleaned(draft, host) {
         return;
     }
+    // No call goes out for a host that was taken out meanwhile.
+    draft.hosts.push((host.id, while_admitted()));
     if !unforced && host.set_by_us.forced_down {
         draft.act(Effect::ForceUp { host: host.name.clone() }, 1, json!({}));
     } else if !unforced {
@@ -281,18 +353,23 @@ fn admitted(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool) {
     }
 }
 
+/// Holds only while the host is admitted: a new order takes it out, and then nothing here is for this return to say.
+fn while_admitted() -> HostPatch {
+    HostPatch { only_if: Some(HostCondition::Admission(Admission::Admitted)), ..HostPatch::default() }
+}
+
 fn digest(draft: &mut Draft<'_>, host: &Host, unforced: bool, enabled: bool, outcome: &Outcome) {
     draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
     let taken = matches!(outcome.done, Done::Accepted { .. });
     match (&outcome.effect, taken) {
         (Effect::ForceUp { .. }, true) => {
             let set = SetByUs { forced_down: false, ..host.set_by_us };
-            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..while_admitted() }));
             become_state(draft, ReturnState::Admitted { unforced: true, enabled }, "no longer forced down");
         }
         (Effect::Enable { .. }, true) => {
             let set = SetByUs { disabled: false, ..host.set_by_us };
-            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+            draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..while_admitted() }));
             become_state(draft, ReturnState::Admitted { unforced, enabled: true }, "enabled");
         }
         (Effect::RestorePolicy { .. }, _) => power::policy_answered(draft, host, &outcome.done),
@@ -356,7 +433,7 @@ fn finish(draft: &mut Draft<'_>, host: &Host) {
         maintenance_recovery: clear.then_some(false),
         // A nova-compute that did not come back with it is reported again.
         maintenance_process: clear.then_some(false),
-        ..HostPatch::default()
+        ..while_admitted()
     };
     draft.hosts.push((host.id, patch));
     let text = format!("{} is in again", host.name);
@@ -411,7 +488,9 @@ mod tests {
     /// What a return in this state does with a host that reads On, whose fenced boot was heard so long ago.
     fn admission_after(state: ReturnState, heard_ago: Option<Duration>) -> Option<Admission> {
         let boot = BootId(uuid::Uuid::from_u128(3));
-        let host = fenced_host(boot);
+        let admitted = matches!(state, ReturnState::Admitted { .. });
+        let admission = if admitted { Admission::Admitted } else { Admission::Out };
+        let host = Host { admission, ..fenced_host(boot) };
         let recovery = return_of(&host, state);
         let mut facts = Facts { host: Some(host), ..Facts::default() };
         facts.evidence.beats.retired_echoed = heard_ago.map(|ago| Mono(NOW.0 - ago.as_millis() as u64));
@@ -464,7 +543,7 @@ mod tests {
         let view =
             View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
         let change = recovery::step(view, &mut Chance::new(1)).change.expect("it comes in");
-        change.hosts.first().expect("a patch").1.clone()
+        change.hosts.last().expect("a patch").1.clone()
     }
 
     #[test]

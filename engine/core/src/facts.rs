@@ -9,7 +9,7 @@ use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
 use crate::evidence::{Evidence, Power, PowerReading};
 use crate::hook::HookWish;
 use crate::host::{Asked, Host};
-use crate::id::InstanceId;
+use crate::id::{HostId, InstanceId};
 use crate::instance::Guest;
 use crate::sight::Pulse;
 use crate::time::Mono;
@@ -42,6 +42,18 @@ pub struct Confirmation {
     pub reason: String,
 }
 
+/// Another host's proof, as far as one may rest on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvedOff {
+    pub host: HostId,
+    /// A device said so, and can be asked again.
+    pub by_power: bool,
+    /// When the boot that was fenced was last heard before its end was on file.
+    pub heard: Option<Mono>,
+    /// When it was last heard after that, from whatever boot: it lives, whatever its proof says.
+    pub spoke: Option<Mono>,
+}
+
 /// Everything a step may look at besides what is stored.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -55,8 +67,12 @@ pub struct Facts {
     pub fleet: Fleet,
     /// Hosts of the segment kept in reserve or taken by this recovery.
     pub reserved: Vec<Host>,
-    /// Names of hosts with a valid proof: their copies of a guest are dead (DESIGN 2.7).
-    pub proved_off: BTreeSet<String>,
+    /// Hosts with a valid proof, by name: their copies of a guest are dead (DESIGN 2.7).
+    pub proved_off: BTreeMap<String, ProvedOff>,
+    /// Newest readings of their power, asked for before anything rests on those proofs.
+    pub others_power: BTreeMap<HostId, PowerReading>,
+    /// A return's host has a recovery of its own open.
+    pub recovering: bool,
     pub confirmation: Option<Confirmation>,
     /// Who cancels it, and why.
     pub cancelled: Option<String>,
@@ -110,6 +126,8 @@ pub struct Facts {
     pub proved_at: Option<Mono>,
     /// When the host was marked down as far as this owner saw.
     pub marked_at: Option<Mono>,
+    /// Since when nothing is ordered of the host any more.
+    pub orders_over_at: Option<Mono>,
 }
 
 impl Facts {

@@ -94,6 +94,8 @@ pub enum HostCondition {
     ReservedAndFree,
     /// Its boot still has this number.
     BootNumber(u32),
+    /// Nobody changed the row since it was read.
+    Version(i64),
     Admission(Admission),
 }
 
@@ -403,6 +405,10 @@ impl Runner {
                 facts.not_before = None;
             }
             Memory::MarkedDown => facts.marked_at = Some(now),
+            Memory::OrdersOver => {
+                facts.orders_over_at = Some(now);
+                facts.not_before = None;
+            }
         }
     }
 
@@ -420,6 +426,9 @@ impl Runner {
             }
         };
         match (query, sight) {
+            (Query::Power { host }, Sight::Power(reading)) if host != self.recovery.subject.host() => {
+                facts.others_power.insert(host, reading);
+            }
             (_, Sight::Power(reading)) => facts.power = Some(reading),
             (_, Sight::Survey(survey)) => {
                 if let Some(before) = facts.survey.as_ref().filter(|before| before.complete) {

@@ -37,6 +37,8 @@ pub enum Memory {
     Ordered,
     Proved,
     MarkedDown,
+    /// From here on nothing is ordered of the host: what was, has to die.
+    OrdersOver,
 }
 
 /// What a commit will carry.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use halberd_core::brake::{self, Fenced, Peer};
 use halberd_core::effect::ServiceRow;
 use halberd_core::evidence::{Evidence, Network, Power, Report};
+use halberd_core::facts::ProvedOff;
 use halberd_core::host::{Admission, Host};
 use halberd_core::id::{BootId, HostId, InstanceId, NotificationId, SegmentId};
 use halberd_core::policy::Policy;
@@ -269,12 +270,19 @@ impl Fleet {
         self.nova = Ok(at);
     }
 
-    /// Names of hosts whose present boot is proved off.
-    pub fn proved_off(&self) -> BTreeSet<String> {
+    /// Hosts whose present boot is proved off, by name.
+    pub fn proved_off(&self) -> BTreeMap<String, ProvedOff> {
         self.hosts
             .values()
-            .filter(|known| known.row.proof.is_some())
-            .map(|known| known.row.name.clone())
+            .filter_map(|known| {
+                let proof = known.row.proof.as_ref()?;
+                let beats = &known.sight.beats;
+                let anew = beats.boot.is_some() && beats.boot != known.row.boot;
+                let spoke = beats.last_any().filter(|_| anew).max(beats.retired_echoed);
+                let heard = beats.last_any().filter(|_| !anew);
+                let proved = ProvedOff { host: known.row.id, by_power: proof.rereads_power(), heard, spoke };
+                Some((known.row.name.clone(), proved))
+            })
             .collect()
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use halberd_core::effect::{Done, Effect, Query};
-use halberd_core::id::HostId;
 use halberd_core::recovery::host::Purpose;
 use halberd_core::recovery::{Body, Subject};
 use halberd_core::runner::{Commit, Op, Reply, Runner, Sight};
@@ -117,6 +116,9 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
         }
         read => read?.value,
     };
+    // Read after the row: an order that came between has changed the row's version, and the commit does not fit.
+    runner.facts.recovering = matches!(runner.recovery().subject, Subject::Return { .. })
+        && recoveries::open_for(&shared.db, &Subject::Host { host }).await?.is_some();
     let now = clock::mono();
     let mut fleet = shared.fleet();
     if let Some(known) = fleet.hosts.get_mut(&host)
@@ -181,7 +183,6 @@ fn start(
     let driven = driven.clone();
     let replies = replies.clone();
     let recovery = runner.recovery().id;
-    let host = runner.recovery().subject.host();
     let name = runner.recovery().host_name.clone();
     tokio::spawn(async move {
         let reply = match op {
@@ -195,7 +196,7 @@ fn start(
                 Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect, driven).await }
             }
             Op::Ask(query) => {
-                let sight = ask(&shared, host, &query).await;
+                let sight = ask(&shared, &query).await;
                 Reply::Answer { query, sight }
             }
         };
@@ -304,10 +305,10 @@ async fn unwanted(shared: &Shared, driven: &CancellationToken) -> String {
     }
 }
 
-async fn ask(shared: &Shared, host: HostId, query: &Query) -> Result<Sight, String> {
-    if let Query::Power { .. } = query {
-        let reading = shared.power.read(host).await?;
-        if let Some(known) = shared.fleet().hosts.get_mut(&host) {
+async fn ask(shared: &Shared, query: &Query) -> Result<Sight, String> {
+    if let Query::Power { host } = query {
+        let reading = shared.power.read(*host).await?;
+        if let Some(known) = shared.fleet().hosts.get_mut(host) {
             known.sight.power = Some(reading.clone());
         }
         return Ok(Sight::Power(reading));

@@ -357,6 +357,9 @@ fn check_condition(host: &Host, wanted: &HostCondition) -> std::result::Result<(
         HostCondition::BootNumber(number) if host.boot_number != *number => {
             Err(format!("it is on boot {} and not on boot {number}", host.boot_number))
         }
+        HostCondition::Version(version) if host.version != *version => {
+            Err("its row has changed since it was read".into())
+        }
         HostCondition::Admission(admission) if host.admission != *admission => {
             Err(format!("it is {} and not {admission}", host.admission))
         }

@@ -87,12 +87,25 @@ pub async fn open(tx: &mut Tx, opening: &Opening<'_>, now: Stamp) -> Result<Open
     Ok(Opened::New(Box::new(get(&mut *tx, recovery.id).await?)))
 }
 
-/// Opens a recovery that another's transition brings with it, unless one is open for its subject. No report follows it.
+/// Opens a recovery that another's transition brings with it. A return that is open already begins afresh instead, in anybody's hands: what
+/// it had seen and done was before that transition. A host's own recovery takes its report along.
 pub(crate) async fn open_beside(tx: &mut Tx, recovery: &Recovery, now: Stamp) -> Result<()> {
     let key = recovery.subject.open_key();
     match first(&mut &mut *tx, "SELECT id FROM recoveries WHERE open_key = ?", args![&key]).await? {
-        Some(_) => Ok(()),
-        None => insert(tx, recovery, &key, now).await,
+        Some(_) if recovery.subject.kind() != "return" => Ok(()),
+        Some(_) => {
+            let sql = "UPDATE recoveries SET state = ?, body = ?, reason = ?, owner = NULL, version = version + 1, updated_at = ? \
+                       WHERE open_key = ?";
+            let values = args![recovery.word().as_str(), json(&recovery.body), &recovery.reason, now, &key];
+            tx.exec(sql, values).await.map(|_| ())
+        }
+        None => {
+            insert(tx, recovery, &key, now).await?;
+            if recovery.subject.kind() == "host" {
+                notifications::take_up(tx, recovery, false, now).await?;
+            }
+            Ok(())
+        }
     }
 }
 

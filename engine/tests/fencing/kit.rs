@@ -208,6 +208,11 @@ impl Kit {
         (done.succeeded.unwrap(), done.result.unwrap()["text"].as_str().unwrap().to_owned())
     }
 
+    /// The host's devices as an engine holds them.
+    pub fn power(&self) -> Devices {
+        Devices::new(self.db.clone(), Sealer::new(&KEY), Limits::default())
+    }
+
     /// Waits until there is something.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let began = Instant::now();

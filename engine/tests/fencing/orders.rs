@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 
 use halberd_core::event::EventKind;
+use halberd_core::fence::OrderAnswer;
 use halberd_core::host::Admission;
 use halberd_core::notification::{NotificationStatus, Origin};
 use halberd_core::recovery::StateWord;
+use halberd_engine::ports::{Order, Power as _};
 use halberd_sim::{Fault, Power, RestorePolicy, What, WorldSpec};
 use halberd_store::intents::{FenceActKind, fence_history};
 use halberd_store::notifications::{self, NotificationFilter};
@@ -136,6 +138,21 @@ async fn a_host_with_guests_is_not_drilled() {
     let orders = kit.seen(|what| matches!(what, What::OffOrdered { .. }).then_some(()));
     assert!(orders.is_empty());
     assert_eq!(kit.host(HOST).await.admission, Admission::In);
+}
+
+/// Its engine stood still between the decision and the order: the recovery has closed meanwhile, under the very same owner and epoch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_order_goes_out_for_a_recovery_that_has_closed() {
+    let kit = Kit::start(small()).await;
+    kit.set_aside(HOST).await;
+    kit.wish("drill", HOST).await;
+    let closed = kit.closed(HOST).await;
+    let engine = closed.owner.expect("the engine that closed it");
+    let order = Order { recovery: closed.id, engine, epoch: closed.epoch, drill: false };
+    let report = kit.power().off(kit.host(HOST).await.id, order).await.expect("a report");
+    let why = report.attempts[0].error.clone().unwrap_or_default();
+    assert!(report.attempts[0].order == OrderAnswer::NotSent && why.contains("has closed"), "{report:?}");
+    assert_eq!(kit.cloud.world().host(HOST).power, Power::On);
 }
 
 /// A device that obeys and reads as ordered, and switches some other machine: nothing shows that until it is drilled, and the drill does.

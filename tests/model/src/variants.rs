@@ -267,13 +267,13 @@ pub const NO_GATE_TODAY: Negative = hole!(
     ONE_COPY,
     gate
 );
-pub const RETIRED_UNDRAINED: Negative = hole!(
+pub const RETIRED_UNDRAINED: Negative = without!(
     "a retired order's host is in before its commands are dead",
     with(ONE_HOST, Budgets { cuts: 1, heals: 1, ..Budgets::NONE }),
     NOT_SHOT,
     retire_drains
 );
-pub const REVOKE_ONCE: Negative = hole!(
+pub const REVOKE_ONCE: Negative = without!(
     "a revoking that failed counts as done",
     with(PAUSED, Budgets { cuts: 1, power_ons: 1, lapses: 1, deaf_revokes: 1, ..Budgets::NONE }),
     NOT_SHOT,
@@ -285,39 +285,39 @@ pub const LAPSED_AND_RENEWED: Negative = hole!(
     ONE_COPY,
     lapsed_is_void
 );
-pub const PROOF_FORGOTTEN: Negative = hole!(
+pub const PROOF_FORGOTTEN: Negative = without!(
     "an order is retired as if it had never been proved",
     with(ONE_HOST, Budgets { cuts: 1, heals: 1, power_ons: 1, ..Budgets::NONE }),
     CAN_FINISH,
     proof_on_file
 );
-pub const RETURN_NOT_JUDGED: Negative = hole!(
+pub const RETURN_NOT_JUDGED: Negative = without!(
     "a host with guests that dies on its way back is not judged",
     with(ONE_HOST, Budgets { power_losses: 1, power_ons: 1, ..Budgets::NONE }),
     CAN_FINISH,
     return_is_judged
 );
-pub const RETURN_GOES_ON: Negative = hole!(
+pub const RETURN_GOES_ON: Negative = without!(
     "a return goes on beside a new recovery of its host",
     with(ONE_HOST, Budgets { cuts: 1, heals: 1, power_losses: 1, power_ons: 2, ..Budgets::NONE }),
     ONE_COPY,
     return_yields,
     return_is_judged
 );
-pub const RETURN_GOES_ON_AND_IS_SHOT: Negative = hole!(
+pub const RETURN_GOES_ON_AND_IS_SHOT: Negative = without!(
     "the same: the new order's power-off lands on a host that the return let in",
     with(ONE_HOST, Budgets { cuts: 2, heals: 1, power_ons: 1, ..Budgets::NONE }),
     NOT_SHOT,
     return_yields,
     return_is_judged
 );
-pub const OLD_REBUILD: Negative = hole!(
+pub const OLD_REBUILD: Negative = without!(
     "a host returns while an old rebuild waits in its queue",
     with(TWO_HOSTS, RETURNING),
     ONE_EVACUATION,
     dest_records
 );
-pub const SENT_BEFORE_MARK: Negative = hole!(
+pub const SENT_BEFORE_MARK: Negative = without!(
     "a guest is sent again before Nova knows its destination dead",
     with(TWO_HOSTS, RETURNING),
     CAN_FINISH,

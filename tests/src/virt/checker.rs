@@ -121,6 +121,8 @@ pub fn liveness(sim: &Sim) -> Findings {
         let waits_for_people = match word {
             StateWord::Returning => !comes_back(sim, &row.host_name),
             StateWord::NeedsOperator | StateWord::Held | StateWord::Out | StateWord::Admitted => true,
+            // Its controller has lost its supply with the host: a person was asked, and half an hour ends it too.
+            StateWord::Draining => row.reason.contains("does not revoke our sessions"),
             _ => false,
         };
         if row.is_open() && !waits_for_people {

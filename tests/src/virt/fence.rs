@@ -68,6 +68,16 @@ impl Act {
         FenceReport { attempts: vec![self.attempt.clone()], levels: vec![devices] }
     }
 
+    /// An order went out, as far as anybody can know.
+    pub fn was_ordered(&self) -> bool {
+        self.attempt.order != OrderAnswer::NotSent
+    }
+
+    /// Its session was ended by somebody else.
+    pub fn revoked(&mut self) {
+        self.session = None;
+    }
+
     fn refused(&mut self, why: BmcRefusal, now: u64) -> Next {
         self.attempt.error = Some(format!("{why:?}"));
         match why {
@@ -171,6 +181,19 @@ impl Act {
                 if enough { Next::Ended } else { self.again(now + reply.after_ms.max(1) + POLL_MS) }
             }
         }
+    }
+}
+
+/// Whether the BMC opens a session; else how long that took and why not.
+pub fn answers(world: &mut World, now: u64, host: &str) -> Result<(), (u64, String)> {
+    let (user, password) = world.bmc_credentials(host);
+    let opened = world.bmc_open(now, host, &user, &password);
+    match opened.answer {
+        Ok(session) => {
+            let _ = world.bmc_close(now, host, session);
+            Ok(())
+        }
+        Err(why) => Err((opened.after_ms + SILENCE_MS, format!("{why:?}"))),
     }
 }
 

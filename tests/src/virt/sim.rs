@@ -6,7 +6,7 @@ use std::time::Duration;
 use halberd_core::brake::Disarmed;
 use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::evidence::{Network, UserLand, Witness};
-use halberd_core::facts::Confirmation;
+use halberd_core::facts::{Confirmation, ProvedOff};
 use halberd_core::hook::HookWish;
 use halberd_core::host::{Admission, Asked, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{BootId, EngineId, HostId, NotificationId, RecoveryId, SegmentId};
@@ -244,6 +244,8 @@ pub struct Sim {
     pub log: Vec<(u64, String)>,
     pub hooks: HookWorld,
     pub watched: Watched,
+    /// Hosts with a session on record that carried an order.
+    recorded: BTreeSet<HostId>,
 }
 
 impl Sim {
@@ -311,6 +313,7 @@ impl Sim {
             log: Vec::new(),
             hooks: HookWorld::new(setup.hooks.clone(), setup.hooks_end, setup.world.seed),
             watched: Watched::default(),
+            recorded: BTreeSet::new(),
             setup,
         };
         for number in 0..sim.setup.engines {
@@ -1124,8 +1127,20 @@ impl Sim {
             _ => {}
         }
         facts.reserved = engine.fleet.reserved(segment);
-        facts.proved_off =
-            store.hosts.values().filter(|host| host.proof.is_some()).map(|host| host.name.clone()).collect();
+        facts.proved_off = engine.fleet.proved_off();
+        // The rows themselves: the fleet's picture of them is read each tick only.
+        facts.proved_off.retain(|_, proved| store.hosts[&proved.host].proof.is_some());
+        for host in store.hosts.values() {
+            if let Some(proof) = &host.proof
+                && !facts.proved_off.contains_key(&host.name)
+            {
+                let proved =
+                    ProvedOff { host: host.id, by_power: proof.rereads_power(), heard: None, spoke: None };
+                facts.proved_off.insert(host.name.clone(), proved);
+            }
+        }
+        facts.recovering = matches!(runner_subject, Subject::Return { .. })
+            && store.open_for(&Subject::Host { host }).is_some();
         facts.segment_enabled = true;
         facts.host = Some(row);
         let ops = runner.poll(now, stamp);
@@ -1140,11 +1155,11 @@ impl Sim {
         }
         let _ = setup;
         for op in ops {
-            self.start_op(number, id, host, op);
+            self.start_op(number, id, op);
         }
     }
 
-    fn start_op(&mut self, number: usize, recovery: RecoveryId, host: HostId, op: Op) {
+    fn start_op(&mut self, number: usize, recovery: RecoveryId, op: Op) {
         let now = self.now;
         let incarnation = self.engines[number].incarnation;
         let may_act = self.engines[number].hold.may_act(mono(now));
@@ -1191,6 +1206,11 @@ impl Sim {
                 let (ms, done) = fence::on(&mut self.world, now, &row.name, row.serial.as_deref());
                 (ms, Reply::Effect { intent, done })
             }
+            Op::Effect { intent, effect: Effect::RevokeSessions { host }, .. } => {
+                let name = self.store.hosts[&host].name.clone();
+                let (ms, done) = self.revoke(host, &name);
+                (ms, Reply::Effect { intent, done })
+            }
             Op::Effect { intent, effect: Effect::RestorePolicy { host }, .. } => {
                 let name = self.store.hosts[&host].name.clone();
                 let former = self.store.restore_policies.get(&host).copied();
@@ -1223,7 +1243,7 @@ impl Sim {
                 let (ms, done) = nova::perform(&mut self.world, now, &effect);
                 (ms, Reply::Effect { intent, done })
             }
-            Op::Ask(query @ Query::Power { .. }) => {
+            Op::Ask(query @ Query::Power { host }) => {
                 let row = self.store.hosts[&host].clone();
                 let (ms, sight) = fence::read(&mut self.world, now, &row.name, row.serial.as_deref());
                 (ms, Reply::Answer { query, sight: sight.map(Sight::Power) })
@@ -1255,6 +1275,22 @@ impl Sim {
         }
     }
 
+    /// Ends the sessions recorded for the host: what stands still on one of them ends with it.
+    fn revoke(&mut self, host: HostId, name: &str) -> (u64, Done) {
+        if !self.recorded.contains(&host) {
+            return (1, Done::Accepted { note: "0 sessions".into() });
+        }
+        if let Err((ms, why)) = fence::answers(&mut self.world, self.now, name) {
+            self.say(format!("  = the BMC of {name} does not revoke: {why}"));
+            return (ms, Done::NotExecuted { text: why });
+        }
+        self.recorded.remove(&host);
+        for of in self.acts.values_mut().filter(|of| of.act.host == name) {
+            of.act.revoked();
+        }
+        (1, Done::Accepted { note: "its sessions are revoked".into() })
+    }
+
     fn step_act(&mut self, key: u64) {
         let Some(mut of) = self.acts.remove(&key) else { return };
         if !self.is_current(of.engine, of.incarnation) {
@@ -1265,11 +1301,17 @@ impl Sim {
             self.acts.insert(key, of);
             return self.push(at, Ev::Act(key));
         }
-        let may_send =
-            self.store.recoveries.get(&of.recovery).is_some_and(|(row, _)| {
-                row.epoch == of.epoch && row.owner == Some(self.engines[of.engine].id)
-            });
+        let may_send = self.store.recoveries.get(&of.recovery).is_some_and(|(row, _)| {
+            row.is_open() && row.epoch == of.epoch && row.owner == Some(self.engines[of.engine].id)
+        });
         let next = of.act.step(&mut self.world, self.now, may_send);
+        // Redfish's are recorded before the order; an IPMI session is nobody's to revoke.
+        if of.act.was_ordered()
+            && self.world.bmc_kind(&of.act.host) == BmcKind::Redfish
+            && let Some(id) = self.store.host_named(&of.act.host).map(|host| host.id)
+        {
+            self.recorded.insert(id);
+        }
         if let Some(former) = of.act.former
             && let Some(id) = self.store.host_named(&of.act.host).map(|host| host.id)
         {

@@ -201,7 +201,22 @@ impl ModelRows {
         }
         for opened in &commit.opens {
             let key = opened.subject.open_key();
-            if !self.recoveries.values().any(|(row, _)| row.is_open() && row.subject.open_key() == key) {
+            let open = self
+                .recoveries
+                .values_mut()
+                .find(|(row, _)| row.is_open() && row.subject.open_key() == key)
+                .map(|(row, _)| row);
+            if let Some(row) = open {
+                if opened.subject.kind() == "return" {
+                    (row.body, row.reason) = (opened.body.clone(), opened.reason.clone());
+                    (row.owner, row.version) = (None, row.version + 1);
+                }
+            } else {
+                if let Some(report) = self.notifications.get_mut(&opened.notification)
+                    && opened.subject.kind() == "host"
+                {
+                    report.status = NotificationStatus::Running;
+                }
                 self.recoveries.insert(opened.id, (Recovery { version: 1, ..opened.clone() }, Uuid::nil()));
             }
         }
@@ -216,6 +231,7 @@ fn patch_host(host: &mut Host, patch: &HostPatch) -> Result<(), Refused> {
             host.reserved && host.reserved_by.is_none() && !host.maintenance.any()
         }
         Some(HostCondition::BootNumber(number)) => host.boot_number == *number,
+        Some(HostCondition::Version(version)) => host.version == *version,
         Some(HostCondition::Admission(admission)) => host.admission == *admission,
     };
     if !fits {

@@ -114,7 +114,7 @@ pub(super) fn policy_answered(draft: &mut Draft<'_>, host: &Host, done: &Done) {
         return;
     }
     let set = SetByUs { restore_policy: false, ..host.set_by_us };
-    draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
+    draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..super::while_admitted() }));
     if given {
         draft.note(
             "power_policy_restored",

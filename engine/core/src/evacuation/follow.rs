@@ -74,11 +74,11 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
         );
     }
     match &migration.dest {
-        Some(dest) if migration.is_done() && facts.proved_off.contains(dest) => {
+        Some(dest) if migration.is_done() && facts.proved_off.contains_key(dest) => {
             handed_over(draft, vmove, dest)
         }
         Some(dest) if migration.is_done() => seen_on(draft, vmove, dest),
-        Some(dest) if facts.proved_off.contains(dest) => {
+        Some(dest) if facts.proved_off.contains_key(dest) => {
             failed_after_acceptance(draft, vmove, &format!("its destination {dest} died before it arrived"));
         }
         None if waited > ASK_ACTION_AFTER_MS => match facts.actions.get(&vmove.instance) {

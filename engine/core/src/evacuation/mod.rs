@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::effect::{Done, Effect, Migration, Query};
 use crate::event::EventKind;
+use crate::evidence::Power;
 use crate::facts::Outcome;
 use crate::id::{InstanceId, VmoveId};
 use crate::instance::{Guest, Plan, Wanted, plan};
@@ -42,6 +43,12 @@ const ASK_ACTION_AFTER_MS: u64 = 10_000;
 
 /// A stop or start that Nova took is not repeated sooner.
 const REPEAT_POWER_MS: u64 = 10_000;
+
+/// Until something that is being asked for elsewhere is looked at again.
+const LOOK_MS: u64 = 500;
+
+/// A controller that did not answer so often in a row is not waited for any more.
+const READINGS_TRIED: u32 = 3;
 
 /// While the cloud says "not now", one call goes out this often.
 const BREAKER_MS: u64 = 1_000;
@@ -224,7 +231,9 @@ fn guide(
     }
     let on_its_way =
         matches!(vmove.stage, Stage::Arrived | Stage::Stopping | Stage::Starting | Stage::Erroring);
-    if let Some(dest) = vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains(dest)) {
+    if let Some(dest) =
+        vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains_key(dest))
+    {
         return handed_over(draft, &vmove, &dest);
     }
     if on_its_way {

@@ -11,9 +11,10 @@ pub(super) enum Reserved {
 pub(super) fn reserve_for(draft: &mut Draft<'_>, vmove: &Vmove) -> Reserved {
     let Body::Host(body) = &draft.body else { return Reserved::None };
     let alive = |name: &str| {
-        draft.view.facts.survey.as_ref().is_some_and(|survey| {
-            survey.services.iter().any(|row| row.host == name && row.up && !row.forced_down)
-        })
+        !draft.view.facts.proved_off.contains_key(name)
+            && draft.view.facts.survey.as_ref().is_some_and(|survey| {
+                survey.services.iter().any(|row| row.host == name && row.up && !row.forced_down)
+            })
     };
     let usable = |reserve: &&Reserve| !vmove.tried.contains(&reserve.name) && alive(&reserve.name);
     if let Some(reserve) = body.reserves.iter().find(usable) {

@@ -63,13 +63,17 @@ pub(super) fn ready(
     let facts = draft.view.facts;
     let now = draft.view.now;
     let Some(guest) = listed(draft, vmove) else { return };
-    if let Some(hosts) = may_run_elsewhere(draft, vmove) {
-        let why = format!(
-            "{}: may still run on {hosts}; that host has to be proved off first",
-            vmove.instance_name
-        );
-        draft.edit(vmove.instance, |vmove| vmove.message = Some(why.clone()));
-        return guests.blocked.push(why);
+    match may_run_elsewhere(draft, vmove) {
+        Elsewhere::No => {}
+        Elsewhere::Looking => return draft.look_after(LOOK_MS),
+        Elsewhere::On(hosts) => {
+            let why = format!(
+                "{}: may still run on {hosts}; that host has to be proved off first",
+                vmove.instance_name
+            );
+            draft.edit(vmove.instance, |vmove| vmove.message = Some(why.clone()));
+            return guests.blocked.push(why);
+        }
     }
     let fresh = facts.fresh_survey(now, LISTING_FRESH_MS).is_some_and(|survey| survey.complete);
     if !fresh || !may_send || slots.out == 0 {
@@ -80,6 +84,10 @@ pub(super) fn ready(
     }
     if vmove.attempt > 0 && !seen_alone(draft, vmove, now) {
         return draft.ask(Query::Guest { instance: vmove.instance });
+    }
+    // Nova's scheduler knows a host as dead only once it is marked down, and would choose it once more.
+    if vmove.attempt > 0 && some_dead_host_is_up(draft) {
+        return draft.look_after(LOOK_MS);
     }
     let Some(to) = target(draft, vmove, guests) else { return };
     slots.out -= 1;
@@ -157,8 +165,74 @@ pub(super) fn ours<'d>(draft: &'d Draft<'_>, vmove: &Vmove) -> Option<&'d Migrat
         .max_by_key(|migration| migration.id)
 }
 
-/// Hosts where the guest may run besides the dead one (DESIGN 2.7), in words; `None` when nowhere.
-fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Option<String> {
+/// A host is proved off and Nova still calls it up.
+fn some_dead_host_is_up(draft: &Draft<'_>) -> bool {
+    let facts = draft.view.facts;
+    facts.survey.as_ref().is_some_and(|survey| {
+        survey.services.iter().any(|row| {
+            let other = row.host != draft.view.recovery.host_name;
+            other && row.up && !row.forced_down && facts.proved_off.contains_key(&row.host)
+        })
+    })
+}
+
+/// Whether a guest may run besides on the dead host.
+enum Elsewhere {
+    No,
+    /// The power of a host that is proved off is being read once more.
+    Looking,
+    /// In words.
+    On(String),
+}
+
+/// What another host's proof is worth now.
+enum Rest {
+    Dead,
+    Looking,
+    Nothing,
+    /// Nobody can look: its device does not answer.
+    Unread,
+}
+
+/// Another host's proof is somebody else's, and may be as old as its recovery: a guest is rebuilt on it only after a fresh look of our own,
+/// and while nobody hears that host (I3).
+fn rests_on(draft: &mut Draft<'_>, name: &str) -> Rest {
+    let (facts, now, policy) = (draft.view.facts, draft.view.now, draft.view.policy());
+    let Some(proved) = facts.proved_off.get(name) else { return Rest::Nothing };
+    let lately = |at: Mono| now.since(at) <= policy.first_missed();
+    if proved.spoke.is_some_and(lately) {
+        return Rest::Nothing;
+    }
+    // A beat of a moment before its end: the next one is missed first.
+    if proved.heard.is_some_and(lately) {
+        return Rest::Looking;
+    }
+    if !proved.by_power {
+        return Rest::Dead;
+    }
+    let query = Query::Power { host: proved.host };
+    let young = |at: Mono| now.since(at).as_millis() as u64 <= policy.power_fresh_ms;
+    match facts.others_power.get(&proved.host).filter(|reading| young(reading.at)) {
+        Some(reading) if reading.identified && reading.power == Power::Off => Rest::Dead,
+        _ if facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED) => {
+            draft.ask(query);
+            Rest::Unread
+        }
+        Some(reading) if reading.identified => {
+            if now.since(reading.at).as_millis() as u64 > LISTING_FRESH_MS {
+                draft.ask(query);
+            }
+            Rest::Nothing
+        }
+        _ => {
+            draft.ask(query);
+            Rest::Looking
+        }
+    }
+}
+
+/// Hosts where the guest may run besides the dead one (DESIGN 2.7).
+fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Elsewhere {
     let dead = draft.view.recovery.host_name.clone();
     let suspects: Vec<Migration> = draft
         .view
@@ -168,11 +242,11 @@ fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Option<String> {
         .filter(|migration| migration.instance == vmove.instance && migration.is_unfinished())
         .cloned()
         .collect();
-    let mut hosts = Vec::new();
+    let (mut hosts, mut looking) = (Vec::new(), false);
     for migration in suspects {
         let action = draft.view.facts.actions.get(&vmove.instance);
-        match &migration.dest {
-            None if migration.is_evacuation() => match action {
+        if migration.dest.is_none() && migration.is_evacuation() {
+            match action {
                 Some((at, Some(_))) if draft.view.now.since(*at).as_millis() < 5_000 => {}
                 Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {
                     hosts.push(format!(
@@ -184,17 +258,23 @@ fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Option<String> {
                     draft.ask(Query::Action { instance: vmove.instance });
                     hosts.push(format!("an unnamed host (migration {} is being looked up)", migration.id));
                 }
-            },
-            Some(dest) if *dest != dead && !draft.view.facts.proved_off.contains(dest) => {
-                hosts.push(dest.clone())
             }
-            _ if migration.source != dead && !draft.view.facts.proved_off.contains(&migration.source) => {
-                hosts.push(migration.source.clone());
+            continue;
+        }
+        for end in migration.dest.iter().chain([&migration.source]).filter(|end| **end != dead) {
+            match rests_on(draft, end) {
+                Rest::Dead => {}
+                Rest::Looking => looking = true,
+                Rest::Nothing => hosts.push(end.clone()),
+                Rest::Unread => hosts.push(format!("{end}, whose power cannot be read now")),
             }
-            _ => {}
         }
     }
     hosts.sort();
     hosts.dedup();
-    (!hosts.is_empty()).then(|| format!("{dead} and {}", hosts.join(", ")))
+    match (hosts.is_empty(), looking) {
+        (false, _) => Elsewhere::On(format!("{dead} and {}", hosts.join(", "))),
+        (true, true) => Elsewhere::Looking,
+        (true, false) => Elsewhere::No,
+    }
 }

@@ -1,6 +1,7 @@
 //! Promises of a recovery, kept whatever the world does: [`world`] answers at random, [`observer`] keeps books of its own, and each
 //! test below asks for one invariant of SAFETY 7. [`views`] asks the pure step itself, with states that no run may reach.
 
+mod alive;
 mod cloud;
 mod drill;
 mod hooked;

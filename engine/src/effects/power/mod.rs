@@ -220,13 +220,17 @@ impl Power for Devices {
             return Ok(0);
         }
         let opened = self.open(host).await?;
+        // One that cannot be revoked keeps no other alive.
+        let mut failed = Vec::new();
         for session in &recorded {
-            fencing::revoke(&opened.target, session.token.expose_secret(), &self.limits)
-                .await
-                .map_err(|error| error.to_string())?;
-            write(&self.db, async |tx| sessions::remove(tx, session.id).await).await.map_err(say)?;
+            match fencing::revoke(&opened.target, session.token.expose_secret(), &self.limits).await {
+                Ok(()) => {
+                    write(&self.db, async |tx| sessions::remove(tx, session.id).await).await.map_err(say)?;
+                }
+                Err(error) => failed.push(error.to_string()),
+            }
         }
-        Ok(recorded.len())
+        if failed.is_empty() { Ok(recorded.len()) } else { Err(failed.join("; ")) }
     }
 
     async fn check(&self, host: HostId) -> Result<Vec<CheckRow>, String> {

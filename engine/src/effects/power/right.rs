@@ -75,6 +75,9 @@ impl Gate for Right<'_> {
         let now = recoveries::get(&self.devices.db, self.order.recovery)
             .await
             .map_err(|error| format!("the right to act could not be checked: {error}"))?;
+        if !now.is_open() {
+            return Err("its recovery has closed".into());
+        }
         if now.owner != Some(self.order.engine) || now.epoch != self.order.epoch {
             return Err("another engine has taken the recovery over".into());
         }

@@ -1,5 +1,6 @@
 //! One transition is one transaction.
 
+use halberd_core::admission::{HostReturn, ReturnState};
 use halberd_core::audit::Entry;
 use halberd_core::hook::{HookRun, HookSpec, Hooks, OnFailure, Point, RunState};
 use halberd_core::host::Admission;
@@ -21,6 +22,8 @@ everywhere!(
     an_old_version_epoch_or_owner_writes_nothing,
     one_open_intent_for_a_guest_until_it_is_resolved,
     closing_frees_the_subject_and_opens_the_way_back,
+    a_way_back_that_is_open_begins_afresh_in_anybodys_hands,
+    what_a_way_back_opens_takes_the_report_along,
     a_process_on_its_way_back_holds_neither_its_host_nor_a_report,
     five_hundred_moves_are_written_and_overwritten_in_one_commit,
     of_many_claimers_one_wins_and_epochs_only_grow,
@@ -219,6 +222,56 @@ async fn closing_frees_the_subject_and_opens_the_way_back(on: On) {
     hosts::check_segment_free(&kit.db, kit.segment).await.expect("nor for its segment");
     let next = kit.try_open(&kit.db, kit.host).await.unwrap();
     assert!(matches!(next, Opened::New(_)));
+}
+
+async fn a_way_back_that_is_open_begins_afresh_in_anybodys_hands(on: On) {
+    let kit = kit_on(on).await;
+    let recovery = kit.claimed().await;
+    let back = |body: HostReturn| Recovery {
+        id: RecoveryId(Uuid::new_v4()),
+        subject: Subject::Return { host: kit.host },
+        body: Body::Return(body),
+        owner: None,
+        epoch: 0,
+        version: 0,
+        ..recovery.clone()
+    };
+    let mut commit = commit_of(&recovery);
+    commit.opens = vec![back(HostReturn::new())];
+    let id = commit.opens[0].id;
+    let version = crate::commit::apply(&kit.db, &commit, &[], NOW).await.unwrap();
+    let engine = recovery.owner.unwrap();
+    let taken =
+        write(&kit.db, async |tx| recoveries::claim(tx, id, 0, None, engine, NOW).await).await.unwrap();
+    let mut old = commit_of(&taken.expect("it is free"));
+    old.recovery.body = Body::Return(HostReturn { state: ReturnState::Out, ..HostReturn::new() });
+    let old_version = crate::commit::apply(&kit.db, &old, &[], NOW).await.unwrap();
+
+    let mut commit = commit_of(&Recovery { version, ..commit.recovery });
+    commit.opens = vec![back(HostReturn::alive())];
+    crate::commit::apply(&kit.db, &commit, &[], NOW).await.unwrap();
+    let stored = recoveries::get(&kit.db, id).await.unwrap();
+    assert_eq!((stored.owner, &stored.body), (None, &Body::Return(HostReturn::alive())));
+    let late = commit_of(&Recovery { version: old_version, ..old.recovery });
+    assert!(matches!(crate::commit::apply(&kit.db, &late, &[], NOW).await, Err(Error::Lost(_))));
+}
+
+async fn what_a_way_back_opens_takes_the_report_along(on: On) {
+    let kit = kit_on(on).await;
+    let recovery = kit.claimed().await;
+    let mut commit = commit_of(&recovery);
+    commit.recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Finished });
+    let again = Recovery {
+        id: RecoveryId(Uuid::new_v4()),
+        subject: Subject::Host { host: kit.host },
+        owner: None,
+        epoch: 0,
+        version: 0,
+        ..recovery.clone()
+    };
+    commit.opens = vec![again.clone()];
+    crate::commit::apply(&kit.db, &commit, &[], NOW).await.unwrap();
+    assert_eq!(notifications::recovery_of(&kit.db, recovery.notification).await.unwrap(), Some(again.id));
 }
 
 async fn a_process_on_its_way_back_holds_neither_its_host_nor_a_report(on: On) {

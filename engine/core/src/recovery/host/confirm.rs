@@ -5,13 +5,6 @@ use crate::kdump;
 
 /// Is it dead, and may we act? No way leads from here but to an order, a hold, a question or the end.
 pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
-    // After a retired order its sessions are revoked first: nothing is closed while a deed of ours is open.
-    if let Some(outcome) = draft.view.facts.outcome("revoke_sessions").cloned() {
-        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
-    }
-    if draft.view.facts.in_flight("revoke_sessions") {
-        return;
-    }
     if !draft.view.facts.segment_enabled {
         return cancel(draft, "the segment is disabled");
     }

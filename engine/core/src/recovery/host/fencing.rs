@@ -7,6 +7,9 @@ pub(super) fn fencing(draft: &mut Draft<'_>, host: &Host, order: Order) {
     if confirmed_by_operator(draft, host) {
         return;
     }
+    if let Some(revoked) = body(draft).retiring {
+        return retiring(draft, host, &order, revoked);
+    }
     let answer = draft.view.facts.outcomes.iter().find(|outcome| Some(outcome.intent) == order.intent);
     if let Some(outcome) = answer.cloned() {
         return fence_ended(draft, host, order, &outcome);
@@ -221,6 +224,9 @@ fn resume_order(draft: &mut Draft<'_>, host: &Host, order: &Order) {
         Some(Power::Off) => {
             order_off(draft, host, order.attempt + 1, "it reads off; off is ordered all the same")
         }
+        _ if boots_anew(draft, host) && !body(draft).evacuated => {
+            order_off(draft, host, order.attempt + 1, "it has booted since the order")
+        }
         _ if listened && (silent || body(draft).evacuated) => {
             order_off(draft, host, order.attempt + 1, "silent for a full window")
         }
@@ -243,6 +249,17 @@ fn last_life(draft: &Draft<'_>) -> Option<Mono> {
     }
 }
 
+/// It has spoken since the order from another boot than the one that it was written for: the row does not number boots of a host that is
+/// out.
+fn boots_anew(draft: &Draft<'_>, host: &Host) -> bool {
+    let facts = draft.view.facts;
+    let since = facts.ordered_at.unwrap_or(facts.claimed_at);
+    let beats = &facts.evidence.beats;
+    host.boot.is_some()
+        && beats.boot.is_some_and(|boot| host.boot != Some(boot))
+        && beats.last_echoed.is_some_and(|at| at > since)
+}
+
 /// What a look for life after an order came to.
 #[derive(Debug, PartialEq, Eq)]
 enum Life {
@@ -258,7 +275,7 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
     let facts = draft.view.facts;
     let since = facts.ordered_at.unwrap_or(facts.claimed_at);
     let alive = last_life(draft).is_some_and(|at| at > since);
-    let same_boot = order.boot_number == host.boot_number;
+    let same_boot = order.boot_number == host.boot_number && !boots_anew(draft, host);
     if !alive || !same_boot || body(draft).evacuated {
         return Life::None;
     }
@@ -276,35 +293,74 @@ fn retire_if_alive(draft: &mut Draft<'_>, host: &Host, order: &Order) -> Life {
             return Life::Asking;
         }
     }
+    // Nova may take it any moment: what it has taken is what has to be undone.
+    if facts.in_flight("mark_down") {
+        draft.reason = "it lives; Nova's answer is waited for, to be undone".into();
+        return Life::Asking;
+    }
     let unretire_boot = host.boot.filter(|boot| host.retired_boots.contains(boot));
     let set = host.set_by_us;
-    if set.forced_down || set.disabled || set.restore_policy {
+    if body(draft).proved || set.forced_down || set.disabled || set.restore_policy {
         return retire_by_return(draft, host, unretire_boot);
     }
-    let patch = HostPatch {
-        admission: Some(Admission::In),
-        maintenance_recovery: Some(false),
-        proof: Some(None),
-        unretire_boot,
-        ..HostPatch::default()
-    };
-    draft.hosts.push((host.id, patch));
-    draft.act(Effect::RevokeSessions { host: host.id }, 1, json!({}));
     draft.note(
         "order_retired",
         format!("{} reads On and has spoken since the order: it is not shot", host.name),
         json!({}),
     );
-    become_state(draft, HostState::Confirming, "it came back before anything was moved");
+    draft.memory.push(Memory::OrdersOver);
+    body(draft).retiring = Some(false);
+    let state = HostState::Fencing { order: order.clone() };
+    become_state(draft, state, "it lives; what was ordered has to be dead before it is in again");
     Life::Retired
 }
 
-/// It lives, but Nova was told otherwise: closed here, and what was set is undone on the road that every returning host takes
-/// (DESIGN 10.1), by one hand alone.
+/// It lived when it was last looked at. It is in again once nothing that was ordered can reach it any more (DESIGN 10.3), and judged all the
+/// while: a host that dies now is ordered off again.
+fn retiring(draft: &mut Draft<'_>, host: &Host, order: &Order, revoked: bool) {
+    let drained = admission::drain::drain(draft, host, revoked);
+    body(draft).retiring = Some(drained.revoked);
+    draft.look_after(LOOK_MS);
+    let facts = draft.view.facts;
+    if drained.over {
+        let patch = HostPatch {
+            admission: Some(Admission::In),
+            maintenance_recovery: Some(false),
+            proof: Some(None),
+            only_if: Some(HostCondition::BootNumber(order.boot_number)),
+            ..HostPatch::default()
+        };
+        draft.hosts.push((host.id, patch));
+        body(draft).retiring = None;
+        return become_state(draft, HostState::Confirming, "it came back before anything was moved");
+    }
+    let judgement = verdict::judge(&facts.evidence, draft.view.policy(), draft.view.now);
+    if judgement.verdict != Verdict::Failed || !draft.acts.is_empty() || facts.in_flight("revoke_sessions") {
+        return;
+    }
+    let power_on = facts.fresh_power(draft.view.now, draft.view.policy().power_fresh_ms) == Some(&Power::On);
+    let subject = brake::Subject { power_on, ..brake::Subject::of(host, facts.segment_enabled) };
+    match brake::may_fence(&subject, &judgement, &facts.fleet, draft.view.policy(), draft.view.now) {
+        Answer::Permit(_) => {
+            let why = format!("it died before its order was retired: {}", judgement.reasons.join("; "));
+            order_off(draft, host, order.attempt + 1, &why);
+        }
+        // Once it is in, it is held by that like any other.
+        Answer::Withheld { gate, reason, .. } => draft.reason = format!("held by {gate}: {reason}"),
+    }
+}
+
+/// It lives, but a proof said otherwise: closed here, and what was set is undone on the road that every returning host takes
+/// (DESIGN 10.1), by one hand alone. That road also looks for guests that others rebuilt elsewhere meanwhile.
 fn retire_by_return(draft: &mut Draft<'_>, host: &Host, unretire_boot: Option<BootId>) -> Life {
+    let marks: Vec<Outcome> =
+        draft.view.facts.outcomes.iter().filter(|out| out.effect.word() == "mark_down").cloned().collect();
+    for outcome in marks {
+        draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
+    }
     let patch = HostPatch { proof: Some(None), unretire_boot, ..HostPatch::default() };
     draft.hosts.push((host.id, patch));
-    open_return(draft, host, admission::HostReturn::new());
+    open_return(draft, host, admission::HostReturn::alive());
     let why = format!(
         "{} reads On and has spoken since the order; what was set in Nova is undone on its way back",
         host.name

@@ -159,6 +159,13 @@ pub struct HostRecovery {
     pub asked: Vec<String>,
     /// An evacuation was written: from here on there is no way back to a living host (DESIGN 10.3).
     pub evacuated: bool,
+    /// A proof was made. Others may have relied on it, and Nova may have been told: whoever turns out to live after that comes in on
+    /// the way of every returning host.
+    #[serde(default)]
+    pub proved: bool,
+    /// It lives, and its order is being retired: whether our sessions are revoked yet.
+    #[serde(default)]
+    pub retiring: Option<bool>,
 }
 
 impl HostRecovery {
@@ -174,6 +181,8 @@ impl HostRecovery {
             by_report: false,
             asked: Vec::new(),
             evacuated: false,
+            proved: false,
+            retiring: None,
         }
     }
 }
@@ -250,6 +259,7 @@ fn become_state(draft: &mut Draft<'_>, next: HostState, reason: &str) {
         let detail = json!({"state": next.word(), "reason": reason});
         draft.note("state_changed", format!("{}: {reason}", next.word()), detail);
     }
+    body(draft).proved |= next.proof().is_some();
     body(draft).state = next;
     draft.reason = reason.to_owned();
     draft.look_after(0);
@@ -330,7 +340,8 @@ fn open_return(draft: &mut Draft<'_>, host: &Host, body: admission::HostReturn) 
         id,
         subject: Subject::Return { host: host.id },
         body: Body::Return(body),
-        hooks: Hooks::default(),
+        // It runs none; a recovery that it has to open would.
+        hooks: Hooks { apply: recovery.hooks.apply.clone(), ..Hooks::default() },
         reason: "its recovery has closed".into(),
         owner: None,
         epoch: 0,
@@ -343,6 +354,7 @@ fn open_return(draft: &mut Draft<'_>, host: &Host, body: admission::HostReturn) 
 
 /// Takes the host out: from the off order on (DESIGN 10.1).
 fn out(draft: &mut Draft<'_>, host: &Host, proof: Option<FenceProof>) {
+    body(draft).retiring = None;
     let patch = HostPatch {
         admission: Some(Admission::Out),
         maintenance_recovery: Some(true),

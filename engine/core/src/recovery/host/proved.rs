@@ -53,14 +53,6 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
         draft.resolve(outcome.intent, outcome.done.word(), json!({"answer": outcome.done}));
         match &outcome.done {
             Done::Accepted { .. } => {
-                let was_disabled =
-                    draft.view.facts.evidence.service.as_ref().is_some_and(|service| service.disabled);
-                let set = SetByUs {
-                    disabled: host.set_by_us.disabled || !was_disabled,
-                    forced_down: true,
-                    ..host.set_by_us
-                };
-                draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
                 draft.note(
                     "host_marked_down",
                     format!("Nova holds {} forced down and disabled", host.name),
@@ -97,6 +89,11 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
     if let Some(at) = draft.not_before() {
         return draft.look_at(at);
     }
+    // Whatever becomes of the call, it is ours to undo: what may have been set counts as set.
+    let was_disabled = draft.view.facts.evidence.service.as_ref().is_some_and(|service| service.disabled);
+    let set =
+        SetByUs { disabled: host.set_by_us.disabled || !was_disabled, forced_down: true, ..host.set_by_us };
+    draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
     let reason = format!("Halberd: host failed (recovery {})", draft.view.recovery.id);
     draft.act(
         Effect::MarkDown { host: host.name.clone(), reason },

@@ -316,8 +316,9 @@ impl Cloud {
                     updated_at: None,
                     whole: true,
                 };
-                let services =
-                    vec![row(DEAD, false), row("cmp-1", true), row("cmp-2", true), row(RESERVE, true)];
+                // What is proved off is marked down as well, soon after.
+                let up = |host: &str| row(host, !self.proved_off.contains(host));
+                let services = vec![row(DEAD, false), up("cmp-1"), up("cmp-2"), up(RESERVE)];
                 Sight::Survey(Survey { at: started, complete, guests, migrations, services })
             }
             Query::Progress { host } => Sight::Progress(

@@ -119,7 +119,7 @@ mod steps {
     use crate::facts::{Facts, Failure};
     use crate::fence::{self, Means};
     use crate::recovery::host::{HostRecovery, HostState, Order};
-    use crate::recovery::{Body, Recovery, StateWord, step};
+    use crate::recovery::{Body, Recovery, step};
     use crate::step::{Step, View};
 
     fn ago(ms: u64) -> Mono {
@@ -258,7 +258,7 @@ mod steps {
         case.facts.evidence.beats.last_echoed = Some(ago(300));
         let change = case.step().change.expect("a change");
         assert!(change.audit.iter().any(|entry| entry.what == "order_retired"));
-        assert!(matches!(&change.body, Body::Host(body) if body.state.word() == StateWord::Confirming));
+        assert!(matches!(&change.body, Body::Host(body) if body.retiring == Some(false)));
     }
 
     #[test]

@@ -66,21 +66,8 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 }
 
 fn proof(drawn: &Drawn, host: &Host) -> FenceProof {
-    let off = |at_ms| Reading { power: Power::Off, at_ms, after_order: true };
-    let attempt = DeviceAttempt {
-        level: 0,
-        device: "bmc".into(),
-        token: None,
-        identity_matches: Some(true),
-        stated: false,
-        held: false,
-        order: OrderAnswer::Accepted,
-        readings: vec![off(0), off(1_000)],
-        error: None,
-        took_ms: 1_000,
-    };
     match drawn.means {
-        0 => prove(host.id, host.boot_number, 4, &FenceReport { attempts: vec![attempt], levels: vec![1] }),
+        0 => return proof_of(host),
         1 => state_off(host.id, host.boot_number, 4, Some(SERIAL), SERIAL, "ann", "unplugged"),
         _ => waive(host.id, host.boot_number, 4, true, true, false, true),
     }
@@ -371,6 +358,30 @@ fn i9_an_old_action_s_error_does_not_end_a_new_evacuation() {
     let settled =
         answer.change.iter().flat_map(|change| &change.resolved).any(|end| end.intent == guest.id.0);
     assert!(!settled, "a live evacuation was called failed: {:?}", answer.change);
+}
+
+/// A proof by power for this host's boot.
+pub(super) fn proof_of(host: &Host) -> FenceProof {
+    let off = |at_ms| Reading { power: Power::Off, at_ms, after_order: true };
+    let attempt = DeviceAttempt {
+        level: 0,
+        device: "bmc".into(),
+        token: None,
+        identity_matches: Some(true),
+        stated: false,
+        held: false,
+        order: OrderAnswer::Accepted,
+        readings: vec![off(0), off(1_000)],
+        error: None,
+        took_ms: 1_000,
+    };
+    prove(host.id, host.boot_number, 4, &FenceReport { attempts: vec![attempt], levels: vec![1] })
+        .expect("read Off twice")
+}
+
+/// A move that was tried so often, at this stage, with no lock of ours.
+pub(super) fn sent(recovery: &Recovery, guest: &Guest, stage: Stage, attempt: u32) -> Vmove {
+    vmove(recovery, guest, stage, attempt)
 }
 
 /// A host with an agent and a device, and nothing going wrong.

@@ -14,7 +14,7 @@ use crate::brake::{Fleet, Peer};
 use crate::chance::Chance;
 use crate::effect::{Done, Effect, Query};
 use crate::evidence::{Beats, Evidence, Network, Power, PowerReading, Report, ServiceSight};
-use crate::facts::Confirmation;
+use crate::facts::{Confirmation, ProvedOff};
 use crate::fence::{DeviceAttempt, FenceReport, OrderAnswer, Reading};
 use crate::hook::{HookWish, Hooks};
 use crate::host::{Admission, Asked, FailureDomain, Host, Maintenance, SetByUs};
@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub evidence: Evidence,
     pub lease: Option<Lease>,
     pub claimed_at: Mono,
+    /// The return has opened a recovery beside.
+    pub recovering: bool,
     dice: Chance,
     hook_dice: Chance,
     due: Vec<Due>,
@@ -175,6 +177,7 @@ impl World {
             evidence,
             lease,
             claimed_at: start,
+            recovering: false,
             dice,
             hook_dice,
             due: Vec::new(),
@@ -350,7 +353,12 @@ impl World {
         facts.confirmation = self.confirmation.clone();
         facts.domains = self.domains.clone();
         facts.reserved = vec![self.store.reserve.clone()];
-        facts.proved_off = self.cloud.proved_off.clone();
+        let other = |name: &String| {
+            let host = HostId(Uuid::from_u128(0xf0));
+            (name.clone(), ProvedOff { host, by_power: true, heard: None, spoke: None })
+        };
+        facts.proved_off = self.cloud.proved_off.iter().map(other).collect();
+        facts.recovering = self.recovering;
         if let Some(by) = self.power_on.take() {
             facts.power_on = Some(by);
         }
@@ -445,6 +453,18 @@ impl World {
         if !matches!(query, Query::Power { .. }) {
             return self.cloud.answer(query, started);
         }
+        if let Query::Power { host } = query
+            && *host != self.store.host.id
+        {
+            // Another host, proved off: dead as far as this world goes.
+            let reading = PowerReading {
+                at: self.now,
+                power: Power::Off,
+                identified: true,
+                device: "other bmc".into(),
+            };
+            return Ok(Sight::Power(reading));
+        }
         if self.only_watchdog() || self.hit(self.scenario.bmc) {
             return Err("no answer".into());
         }
@@ -533,11 +553,13 @@ impl World {
             None => true,
             Some(HostCondition::ReservedAndFree) => row.reserved && row.reserved_by.is_none(),
             Some(HostCondition::BootNumber(number)) => row.boot_number == *number,
+            Some(HostCondition::Version(version)) => row.version == *version,
             Some(HostCondition::Admission(admission)) => row.admission == *admission,
         }
     }
 
     fn apply(&mut self, commit: &Commit) {
+        self.recovering |= commit.opens.iter().any(|opened| matches!(opened.body, Body::Host(_)));
         self.store.applied.insert(commit.nonce);
         self.store.recovery = commit.recovery.clone();
         self.store.recovery.version += 1;
