@@ -32,7 +32,7 @@ pub enum Standing {
 }
 
 /// Every rule with its default: first the original's, by its names, then ours.
-pub const RULES: [(&str, Least); 56] = [
+pub const RULES: [(&str, Least); 58] = [
     ("os_masakari_api:extensions:index", Least::Reader),
     ("os_masakari_api:extensions:detail", Least::Reader),
     ("os_masakari_api:extensions:discoverable", Least::Reader),
@@ -84,6 +84,8 @@ pub const RULES: [(&str, Least); 56] = [
     ("halberd:readiness:detail", Least::Reader),
     ("halberd:site:disarm", Least::Admin),
     ("halberd:site:arm", Least::Admin),
+    ("halberd:reconcile_only:detail", Least::Reader),
+    ("halberd:reconcile_only:leave", Least::Admin),
     ("halberd:segment_policy:detail", Least::Reader),
     ("halberd:segment_policy:update", Least::Manager),
     // Besides the one above, where a policy is to believe reporters about hosts that nobody can fence.

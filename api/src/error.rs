@@ -112,6 +112,10 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound { .. } => Self::not_found(error.to_string()),
             StoreError::Exists { .. } | StoreError::InUse { .. } => Self::conflict(error.to_string()),
             StoreError::BadList(why) => Self::bad_request(why.clone()),
+            StoreError::Value(why) => {
+                tracing::info!(error = %chain(why), "the database does not store a value of a request");
+                Self::bad_request(error.to_string())
+            }
             _ => Self::of_trouble(&error),
         }
     }

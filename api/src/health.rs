@@ -24,21 +24,56 @@ const STANDSTILL: Duration = Duration::from_secs(24);
 
 /// What this process has seen of engines' leases.
 #[derive(Debug, Default)]
-pub struct EngineWatch(Mutex<HashMap<EngineId, (i64, Instant)>>);
+pub struct EngineWatch(Mutex<HashMap<EngineId, Seen>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    counter: i64,
+    since: Instant,
+    /// The counter was seen to move: it lived under our eyes.
+    moved: bool,
+}
+
+/// What this process has seen of one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Its counter moves.
+    Moves,
+    /// It was seen for the first time a moment ago: nobody can say yet.
+    Unknown,
+    /// Its counter stands.
+    Stands,
+    Stopped,
+}
 
 impl EngineWatch {
     /// Those of `rows` that are alive as far as we saw. One that is seen for the first time counts as alive: it has not stood still yet.
     pub fn alive<'a>(&self, rows: &'a [EngineRow], now: Instant) -> Vec<&'a EngineRow> {
+        let lives = self.lives(rows, now);
+        let alive = rows.iter().zip(lives).filter(|(_, life)| matches!(life, Life::Moves | Life::Unknown));
+        alive.map(|(row, _)| row).collect()
+    }
+
+    /// What was seen of each, in the order of the rows.
+    pub fn lives(&self, rows: &[EngineRow], now: Instant) -> Vec<Life> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|id, _| rows.iter().any(|row| row.id == *id));
-        let mut moves = |row: &EngineRow| {
-            let entry = seen.entry(row.id).or_insert((row.counter, now));
-            if entry.0 != row.counter {
-                *entry = (row.counter, now);
+        let mut life = |row: &EngineRow| {
+            let first = Seen { counter: row.counter, since: now, moved: false };
+            let entry = seen.entry(row.id).or_insert(first);
+            if entry.counter != row.counter {
+                *entry = Seen { moved: true, ..first };
             }
-            now.saturating_duration_since(entry.1) < STANDSTILL
+            if row.stopped_at.is_some() {
+                return Life::Stopped;
+            }
+            match (now.saturating_duration_since(entry.since) < STANDSTILL, entry.moved) {
+                (true, true) => Life::Moves,
+                (true, false) => Life::Unknown,
+                (false, _) => Life::Stands,
+            }
         };
-        rows.iter().filter(|row| row.stopped_at.is_none() && moves(row)).collect()
+        rows.iter().map(&mut life).collect()
     }
 }
 
@@ -114,5 +149,15 @@ mod tests {
         assert_eq!(names(&[row(1, 8, false), row(2, 7, false), row(3, 7, true)], later), "1");
         assert_eq!(names(&[row(1, 8, false), row(2, 8, false)], later + STANDSTILL / 2), "1 2");
         assert_eq!(names(&[], later), "");
+    }
+
+    #[test]
+    fn what_was_not_seen_to_move_is_not_known_to_live() {
+        let watch = EngineWatch::default();
+        let begin = Instant::now();
+        assert_eq!(watch.lives(&[row(1, 7, false), row(2, 7, true)], begin), [Life::Unknown, Life::Stopped]);
+        assert_eq!(watch.lives(&[row(1, 8, false), row(2, 7, false)], begin), [Life::Moves, Life::Unknown]);
+        assert_eq!(watch.lives(&[row(1, 8, false)], begin + STANDSTILL / 2), [Life::Moves]);
+        assert_eq!(watch.lives(&[row(1, 8, false)], begin + STANDSTILL), [Life::Stands]);
     }
 }

@@ -36,4 +36,5 @@ pub use app::{App, Parts};
 pub use auth::{Caller, RequestId};
 pub use config::{ApiConfig, AuthMode, ConfigError};
 pub use error::ApiError;
+pub use health::{EngineWatch, Life};
 pub use router::{router, serve, v1_routes};

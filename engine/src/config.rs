@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use halberd_core::policy::{Policy, Profile};
+use halberd_store::retention::Retention;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,6 +20,9 @@ pub struct EngineConfig {
     pub kdump_listen: Vec<SocketAddr>,
     /// 32-byte key that seals secrets in the database; read by the API too.
     pub secrets_key_file: Option<PathBuf>,
+    /// Where this engine remembers how far the database was, so that it notices a rewound one; without it in memory alone. `halberd` keeps
+    /// it beside an SQLite database, else in /var/lib/halberd or the working directory.
+    pub high_water_file: Option<PathBuf>,
     /// TCP ports asked for an answer of a silent host's user land (DESIGN 4); empty: none.
     pub probe_ports: Vec<u16>,
     /// How often every fence device is checked while all is well, in seconds; 0 switches it off.
@@ -27,6 +31,9 @@ pub struct EngineConfig {
     pub service_poll_ms: u64,
     /// Beginnings of the references that fence devices may use in the place of a password, for instance `file:/etc/halberd/bmc/`; empty: none.
     pub secret_references: Vec<String>,
+    /// `[retention]`, a section of its own.
+    #[serde(skip)]
+    pub retention: Retention,
 }
 
 impl Default for EngineConfig {
@@ -36,10 +43,12 @@ impl Default for EngineConfig {
             heartbeat_listen: Vec::new(),
             kdump_listen: Vec::new(),
             secrets_key_file: None,
+            high_water_file: None,
             probe_ports: vec![22],
             device_check_seconds: 240,
             service_poll_ms: 5_000,
             secret_references: Vec::new(),
+            retention: Retention::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
 use halberd_core::hook::Hooks;
 use halberd_core::host::{Asked, Host};
-use halberd_core::id::{BootId, EventId, HostId, InstanceId, NotificationId, RecoveryId};
+use halberd_core::id::{BootId, EventId, HostId, InstanceId, NotificationId, RecoveryId, WishId};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
 use halberd_core::recovery::host::{HostRecovery, Purpose};
@@ -19,13 +19,15 @@ use halberd_core::segment::Segment;
 use halberd_core::time::Mono;
 use halberd_core::verdict::Judgement;
 use halberd_store::recoveries::{Opened, Opening};
-use halberd_store::{Db, evidence, hosts, notifications, recoveries, segments, write};
+use halberd_store::wishes::{self, NewWish};
+use halberd_store::{evidence, hosts, notifications, recoveries, segments, write};
 use halberd_types::report::{Report, ReportKind};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::clock;
 use crate::collect::watch;
+use crate::failpoint::{self, Place};
 use crate::shared::Shared;
 
 /// No more reports are taken up in one round; the rest waits for the next, a quarter of a second later.
@@ -82,14 +84,13 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
     let segment = segments::get(&shared.db, report.segment).await?.value;
     let host = hosts::get(&shared.db, report.host).await?.value;
     if !segment.enabled {
-        return settle(&shared.db, report, NotificationStatus::Ignored, "the segment is disabled").await;
+        return settle(shared, report, NotificationStatus::Ignored, "the segment is disabled").await;
     }
     let subject = match report.claim() {
-        Claim::Nothing(why) => return settle(&shared.db, report, NotificationStatus::Ignored, why).await,
-        Claim::HostUp => return settle(&shared.db, report, NotificationStatus::Finished, "noted").await,
+        Claim::Nothing(why) => return settle(shared, report, NotificationStatus::Ignored, why).await,
+        Claim::HostUp => return settle(shared, report, NotificationStatus::Finished, "noted").await,
         Claim::ProcessUp { name } => {
-            return settle(&shared.db, report, NotificationStatus::Finished, &format!("{name} runs again"))
-                .await;
+            return settle(shared, report, NotificationStatus::Finished, &format!("{name} runs again")).await;
         }
         Claim::HostDown => {
             let by_agent = report.origin == Origin::Agent;
@@ -107,8 +108,7 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
         Claim::GuestDown { instance } => match instance.parse() {
             Ok(instance) => Subject::Guest { instance, host: host.id },
             Err(_) => {
-                return settle(&shared.db, report, NotificationStatus::Failed, "instance_uuid is no uuid")
-                    .await;
+                return settle(shared, report, NotificationStatus::Failed, "instance_uuid is no uuid").await;
             }
         },
         Claim::ProcessDown { name } => Subject::Process { host: host.id, name },
@@ -116,20 +116,24 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
     let recovery = new_recovery(shared, report.id, &segment, &host, subject);
     let text = format!("{} reported by {}", recovery.subject.kind(), report.origin);
     let detail = json!({"payload": report.payload, "origin": report.origin});
-    open(shared, &recovery, None, &text, detail).await.map(drop)
+    open(shared, &recovery, None, &text, detail, None).await.map(drop)
 }
 
 async fn settle(
-    db: &Db,
+    shared: &Shared,
     report: &Notification,
     status: NotificationStatus,
     message: &str,
 ) -> halberd_store::Result<()> {
     let now = clock::stamp();
-    write(db, async |tx| {
+    let place = Place::Settle(status.as_str());
+    failpoint::before(&shared.failpoints, place).await;
+    write(&shared.db, async |tx| {
         notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ())
     })
-    .await
+    .await?;
+    failpoint::after(&shared.failpoints, place).await;
+    Ok(())
 }
 
 /// Opens a host's recovery because this engine's own judgement says *failed*. Its report is written with it.
@@ -143,6 +147,10 @@ pub async fn open_by_verdict(shared: &Shared, host: HostId, judgement: &Judgemen
         })
     };
     let Some((row, segment)) = known else { return };
+    // A verdict of now explains nothing of what was lost: it is formed afresh when the world was looked at.
+    if shared.reconcile_only().is_some() {
+        return;
+    }
     let subject = Subject::Host { host };
     if !matches!(recoveries::open_for(&shared.db, &subject).await, Ok(None)) {
         return;
@@ -152,7 +160,7 @@ pub async fn open_by_verdict(shared: &Shared, host: HostId, judgement: &Judgemen
     let reasons = judgement.reasons.join("; ");
     let detail =
         json!({"verdict": judgement.verdict, "reasons": judgement.reasons, "exhibits": judgement.exhibits});
-    if let Err(error) = open(shared, &recovery, Some(&report), &reasons, detail).await {
+    if let Err(error) = open(shared, &recovery, Some(&report), &reasons, detail, None).await {
         tracing::error!(host = row.name, %error, "the recovery could not be opened; it is tried again");
     }
 }
@@ -214,14 +222,16 @@ fn new_recovery(
     }
 }
 
-/// Opens a recovery and claims it in the same transaction: the opener goes on with what it has just seen.
+/// Opens a recovery. A wish that asked for it is answered in the same transaction; `None`: another engine has answered it, and nothing
+/// was opened.
 async fn open(
     shared: &Shared,
     recovery: &Recovery,
     report: Option<&Notification>,
     text: &str,
     detail: serde_json::Value,
-) -> halberd_store::Result<Opened> {
+    asked: Option<(WishId, String)>,
+) -> halberd_store::Result<Option<Opened>> {
     let now = clock::stamp();
     let subject = format!("{}/{}", recovery.subject.kind(), recovery.host_name);
     let entry =
@@ -239,6 +249,8 @@ async fn open(
     // A drill is told of when it has ended: nobody's guest is in trouble, so it opens no ticket.
     let drill = matches!(&recovery.body, Body::Host(body) if matches!(*body.purpose, Purpose::Drill { .. }));
     let events: &[Event] = if drill { &[] } else { std::slice::from_ref(&event) };
+    let place = Place::Open(recovery.subject.kind());
+    failpoint::before(&shared.failpoints, place).await;
     let opened = write(&shared.db, async |tx| {
         let opening = Opening {
             recovery,
@@ -247,19 +259,44 @@ async fn open(
             events,
             webhooks: &shared.webhooks,
         };
-        recoveries::open(tx, &opening, now).await
+        if let Some((wish, _)) = &asked
+            && !wishes::is_open(&mut *tx, *wish).await?
+        {
+            return Ok(None);
+        }
+        let opened = recoveries::open(tx, &opening, now).await?;
+        if let (Some((wish, answer)), Opened::New(_)) = (&asked, &opened)
+            && !wishes::done(tx, *wish, true, &json!({"text": answer, "recovery": recovery.id}), now).await?
+        {
+            // Answered between the two looks: all of this is undone, and the next look sees it.
+            return Err(halberd_store::Error::Conflict { attempts: 1, source: None });
+        }
+        Ok(Some(opened))
     })
     .await?;
+    failpoint::after(&shared.failpoints, place).await;
     match &opened {
-        Opened::New(_) => {
+        None => tracing::info!(host = recovery.host_name, "another engine has done what was asked for"),
+        Some(Opened::New(_)) => {
             tracing::warn!(recovery = %recovery.id, host = recovery.host_name, kind = recovery.subject.kind(), text, "recovery opened")
         }
-        Opened::AlreadyOpen(id) => {
+        Some(Opened::AlreadyOpen(id)) => {
             tracing::info!(recovery = %id, host = recovery.host_name, "the report joins the open recovery")
         }
     }
     shared.nudge.notify_waiters();
     Ok(opened)
+}
+
+/// What came of a person's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ByOperator {
+    /// A recovery was opened, and the wish is answered.
+    Opened,
+    /// One was open already; the wish is not answered.
+    Open(RecoveryId),
+    /// Another engine has answered the wish.
+    Answered,
 }
 
 /// Opens a host's recovery because a person wants its power off: to bring its guests away, which is a report of his that v1 shows too,
@@ -269,7 +306,9 @@ pub(crate) async fn open_by_operator(
     host: &Host,
     segment: &Segment,
     purpose: Purpose,
-) -> halberd_store::Result<Opened> {
+    wish: &NewWish,
+    answer: impl Fn(&Recovery) -> String,
+) -> halberd_store::Result<ByOperator> {
     let (by, text) = match &purpose {
         Purpose::Ordered { by, .. } => (by.clone(), format!("power off ordered by {by}")),
         Purpose::Drill { by, .. } => (by.clone(), format!("drill by {by}")),
@@ -284,5 +323,12 @@ pub(crate) async fn open_by_operator(
         recovery.notification = NotificationId(recovery.id.0);
         recovery.hooks = Hooks::default();
     }
-    open(shared, &recovery, (!drill).then_some(&report), &text, json!({"by": by})).await
+    let asked = Some((wish.id, answer(&recovery)));
+    let opened =
+        open(shared, &recovery, (!drill).then_some(&report), &text, json!({"by": by}), asked).await?;
+    Ok(match opened {
+        Some(Opened::New(_)) => ByOperator::Opened,
+        Some(Opened::AlreadyOpen(id)) => ByOperator::Open(id),
+        None => ByOperator::Answered,
+    })
 }

@@ -10,11 +10,16 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod effects;
+pub mod engines;
+pub mod failpoint;
 pub mod intake;
 pub mod login;
 pub mod ports;
+pub mod retention;
+pub mod rewind;
 pub mod runner;
 pub mod shared;
+pub mod stall;
 pub mod supervise;
 pub mod wishes;
 
@@ -36,6 +41,8 @@ pub enum StartError {
     Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Name(#[from] runner::lease::NameTaken),
+    #[error(transparent)]
+    Rewind(#[from] rewind::StartError),
     #[error(transparent)]
     Store(#[from] halberd_store::Error),
 }
@@ -64,10 +71,23 @@ impl Engine {
     /// # Errors
     /// [`StartError`] names what is in the way.
     pub async fn start(parts: Parts) -> Result<Engine, StartError> {
-        let shared = Arc::new(Shared::new(parts, EngineId(Uuid::new_v4()), clock::mono()));
+        Engine::start_with(parts, None).await
+    }
+
+    /// The same with somebody at the named places of [`failpoint`].
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_with(parts: Parts, failpoints: failpoint::Listener) -> Result<Engine, StartError> {
+        let mut shared = Shared::new(parts, EngineId(Uuid::new_v4()), clock::mono());
+        shared.failpoints = failpoints;
+        let shared = Arc::new(shared);
         let sockets = bind("heartbeat_listen", &shared.config.heartbeat_listen).await?;
         let crash_sockets = bind("kdump_listen", &shared.config.kdump_listen).await?;
         let listening = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        engines::come(&shared).await?;
+        // Before this run's own row is written: what it shows is compared first.
+        rewind::begin(&shared).await?;
         runner::lease::register(&shared).await?;
         collect::watch::refresh(&shared).await?;
         let mut tasks = JoinSet::new();
@@ -78,10 +98,14 @@ impl Engine {
             tasks.spawn(collect::kdump::listen(shared.clone(), socket));
         }
         tasks.spawn(runner::lease::run(shared.clone()));
+        tasks.spawn(engines::state::watch_lateness(shared.clone()));
+        tasks.spawn(engines::state::watch_outbox(shared.clone()));
         tasks.spawn(collect::watch::run(shared.clone()));
+        tasks.spawn(rewind::run(shared.clone()));
         tasks.spawn(runner::run(shared.clone()));
         tasks.spawn(check::run(shared.clone()));
         tasks.spawn(login::run(shared.clone()));
+        tasks.spawn(retention::run(shared.clone()));
         tracing::info!(engine = shared.name, id = %shared.engine, ?listening, "engine started");
         Ok(Engine { shared, tasks, listening })
     }
@@ -94,7 +118,7 @@ impl Engine {
     pub async fn stop(mut self) {
         self.shared.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
-        runner::lease::give_back(&self.shared).await;
+        rewind::given_back(&self.shared).await;
         tracing::info!(engine = self.shared.name, "engine stopped");
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use halberd_core::time::{Mono, Stamp};
-use halberd_store::{engines, write};
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::engines;
 use crate::shared::Shared;
 
 /// How often it is looked at.
@@ -30,10 +30,8 @@ pub async fn run(shared: Arc<Shared>) {
         let due = written.as_ref().is_none_or(|(at, was)| *was != word || word.0 && now.since(*at) >= AGAIN);
         if due {
             let said = json!({"ok": word.0, "text": word.1, "last_good": last_good.map(|at| at.0)});
-            match write(&shared.db, async |tx| engines::note(tx, shared.engine, "openstack", &said).await)
-                .await
-            {
-                Ok(_) => written = Some((now, word)),
+            match engines::note(&shared, "openstack", &said).await {
+                Ok(()) => written = Some((now, word)),
                 Err(error) => tracing::warn!(%error, "whether OpenStack lets us in could not be written"),
             }
         }

@@ -56,6 +56,8 @@ pub struct Order {
     pub recovery: RecoveryId,
     pub engine: EngineId,
     pub epoch: i64,
+    /// Written before it: an order whose intent the database does not show (any more) does not go out.
+    pub intent: Uuid,
     /// A device that cannot name its machine may be tried out (DESIGN 7).
     pub drill: bool,
 }

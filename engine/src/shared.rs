@@ -15,8 +15,11 @@ use crate::check;
 use crate::collect::fleet::Fleet;
 use crate::config::EngineConfig;
 use crate::effects::hooks::Hooks;
+use crate::engines;
+use crate::failpoint::Listener;
 use crate::ports::{Cloud, Power};
-use crate::wishes::Kept;
+use crate::rewind;
+use crate::wishes::{Kept, Seen};
 
 /// One engine.
 #[derive(Debug)]
@@ -40,7 +43,14 @@ pub struct Shared {
     pub changed: Notify,
     pub stop: CancellationToken,
     pub wishes: Kept,
+    pub seen_wishes: Seen,
+    /// The other engines, as this one sees them.
+    pub engines: engines::Watch,
     pub checks: check::Memory,
+    /// What is remembered of the database.
+    pub rewind: rewind::Memory,
+    /// Who listens at the named places; nobody, in a service.
+    pub failpoints: Listener,
     fleet: Mutex<Fleet>,
     hold: Mutex<Option<Hold>>,
 }
@@ -63,6 +73,7 @@ pub struct Parts {
 impl Shared {
     pub fn new(parts: Parts, engine: EngineId, now: Mono) -> Shared {
         Shared {
+            rewind: rewind::Memory::new(parts.config.high_water_file.clone()),
             engine,
             name: parts.name,
             db: parts.db,
@@ -77,7 +88,10 @@ impl Shared {
             changed: Notify::new(),
             stop: CancellationToken::new(),
             wishes: Kept::default(),
+            seen_wishes: Seen::default(),
+            engines: engines::Watch::default(),
             checks: check::Memory::default(),
+            failpoints: None,
             fleet: Mutex::new(Fleet::new(now)),
             hold: Mutex::new(None),
         }
@@ -88,10 +102,20 @@ impl Shared {
         self.fleet.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Why nothing is done, while the database shows less than was remembered (I22).
+    pub fn reconcile_only(&self) -> Option<String> {
+        self.fleet().reconcile_only.clone()
+    }
+
     /// The lease, as far as this engine may rely on it.
     pub fn may_act(&self, now: Mono) -> bool {
+        self.term(now).is_some()
+    }
+
+    /// The term of the lease as it stands; `None` while there is none to rely on.
+    pub fn term(&self, now: Mono) -> Option<u64> {
         let hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        hold.as_ref().is_some_and(|hold| hold.may_act(now))
+        hold.as_ref().filter(|hold| hold.may_act(now)).map(|hold| hold.term)
     }
 
     pub fn set_hold(&self, change: impl FnOnce(&mut Option<Hold>)) {

@@ -24,6 +24,7 @@ class History:
     calls: list = dataclasses.field(default_factory=list)  # recorder: n at deed effects guest|host from seen status answered
     places: list = dataclasses.field(default_factory=list)  # (at, {guest: (placed on, running on)}) at each change
     power: list = dataclasses.field(default_factory=list)  # (at, {host: (power, state, boots)}) at each change
+    records: list = dataclasses.field(default_factory=list)  # Nova's evacuation records, oldest first: guest source dest status
     double_runs: int = 0  # as the simulated cloud counted them, at every instant
     samples: list = dataclasses.field(default_factory=list)  # (at, rows of recoveries)
     tables: dict = dataclasses.field(default_factory=dict)
@@ -158,16 +159,23 @@ def once_for_each_intent(self):
 
 
 def no_second_evacuation(self):
-    """I9. A second accepted evacuation of a guest only after it was somewhere else in between."""
-    accepted = {}
+    """I9. A second accepted evacuation of a guest only after it was somewhere else in between, or where Nova's record of the first says that
+    it failed, or that it went to a host that had no power any more when the second was sent."""
+    accepted, records = {}, {}
     for call in self.history.calls:
         if call["deed"] == "evacuate" and 200 <= call.get("status", 0) < 300:
             accepted.setdefault(call["guest"], []).append(call)
+    for record in self.history.records:
+        records.setdefault(record["guest"], []).append(record)
     for guest, calls in accepted.items():
-        for one, two in zip(calls, calls[1:]):
+        for at, (one, two) in enumerate(zip(calls, calls[1:])):
             before = self._before(self.history.places, one["at"]).get(guest, (None,))[0]
             between = self._before(self.history.places, two["at"]).get(guest, (None,))[0]
-            if before == between:
+            # Each accepted call made one record.
+            record = records.get(guest, [])[at] if len(records.get(guest, [])) == len(calls) else {}
+            power = self._before(self.history.power, two["at"]).get(record.get("dest"), ("?",))[0]
+            failed = record.get("status") in ("failed", "error") or power in ("off", "dark")
+            if before == between and not failed:
                 self.say(f"calls {one['n']} and {two['n']}: guest {guest} was evacuated twice from {before}")
     return len(accepted)
 
@@ -225,6 +233,22 @@ def epochs_grow(self):
         if row["recovery"] in epochs and row["epoch"] > epochs[row["recovery"]]:
             self.say(f"intent {row['id']} has epoch {row['epoch']}, its recovery {epochs[row['recovery']]}")
     return len(owners)
+
+
+def epochs_jump_after_a_rewind(self):
+    """I6. What is done after a rewind is done under an epoch higher than any that was ever seen of that recovery before."""
+    count = 0
+    for _, begun, done in self.history.rewinds:
+        highest = {}
+        for at, rows in self.history.samples:
+            for row in rows if at < begun else ():
+                highest[row["id"]] = max(row["epoch"], highest.get(row["id"], 0))
+        for call in self.history.calls:
+            for intent in call["seen"].get("intents", ()) if call["at"] > done else ():
+                count += 1
+                if intent["epoch"] <= highest.get(intent["recovery"], 0):
+                    self.say(f"call {call['n']}: {call['deed']} for intent {intent['id']} of epoch {intent['epoch']}, which recovery {intent['recovery']} had before the rewind")
+    return count
 
 
 # ------------------------------------------------------------------------------------------------------ reports
@@ -324,7 +348,7 @@ def audit_is_whole(self):
 RULES = [
     no_guest_twice, evacuated_only_when_off, only_victims_are_shot, guests_are_back,
     intent_before_deed, once_for_each_intent, no_second_evacuation, no_intent_left_over,
-    one_open_recovery, epochs_grow,
+    one_open_recovery, epochs_grow, epochs_jump_after_a_rewind,
     no_acknowledged_report_lost, ended_stays_ended,
     events_without_gaps, audit_is_whole,
 ]

@@ -41,21 +41,22 @@ class Truth:
 class Cloud:
     """The simulated cloud; calling it gives it a command."""
 
-    def __init__(self, net, witness=None, hosts=6, guests=3, **options):
-        self.machine = net.machine("cloud", "0.10")
+    def __init__(self, net, witness=None, hosts=6, guests=3, at=0, watched=True, **options):
+        self.machine = net.machine(f"cloud{at or ''}", f"0.{10 + at}")
         options = {"hosts": hosts, "guests": guests, "report_interval_ms": REPORT_INTERVAL_MS, "service_down_ms": 6000,
                    "rebuild_ms": 1000, "boot_ms": 1000, **options}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self.sim = self.machine.start("sim", [os.environ["HALBERD_SIM"], *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._lock = threading.Lock()
+        self._lock, self._tokens = threading.Lock(), {}
         self.info = self._line()
         self.address = self.machine.address
         self.history = self.machine.folder / "history.jsonl"
         self.history.touch()
         self._record(witness)
-        self.truth, self._stop = Truth(), threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
+        self.truth, self._stop, self._watcher = Truth(), threading.Event(), None
+        if watched:
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
 
     def _line(self):
         line = self.sim.process.stdout.readline()
@@ -110,15 +111,50 @@ class Cloud:
         known = next(host for host in self.info["hosts"] if host["name"] == name)
         return known, {**known["bmc"], "address": self.outside(known["bmc"]["address"])}
 
+    def login(self, user="admin"):
+        """As it stands in clouds.yaml."""
+        account, domain = self.info["users"][user], self.info["domain_name"]
+        auth = {"auth_url": self.auth_url, "username": user, "password": account["password"], "project_name": account["project_name"],
+                "user_domain_name": domain, "project_domain_name": domain}
+        return {"auth": auth, "region_name": self.info["region"]}
+
     def token(self, user="admin"):
+        """Kept for a while: Keystone is not what is tried here."""
+        token, until_then = self._tokens.get(user, ("", 0.0))
+        if time.monotonic() > until_then:
+            token = self._login(user)
+            self._tokens[user] = token, time.monotonic() + 600
+        return token
+
+    def _login(self, user):
         account, domain = self.info["users"][user], {"name": self.info["domain_name"]}
         body = {"auth": {
             "identity": {"methods": ["password"], "password": {"user": {"name": user, "password": account["password"], "domain": domain}}},
             "scope": {"project": {"name": account["project_name"], "domain": domain}},
         }}
         request = urllib.request.Request(self.auth_url + "/auth/tokens", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            catalog = json.load(answer)["token"].get("catalog", ())
+            self._compute = next((end["url"] for entry in catalog if entry["type"] == "compute" for end in entry["endpoints"] if end["interface"] == "public"), None)
             return answer.headers["X-Subject-Token"]
+
+    def nova(self, path):
+        """What Nova itself says."""
+        token = self.token()
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.79"}
+        with urllib.request.urlopen(urllib.request.Request(self._compute + path, headers=headers), timeout=30) as answer:
+            return json.load(answer)
+
+    def evacuation_records(self):
+        """Nova's records of evacuations, oldest first."""
+        rows = self.nova("/os-migrations?migration_type=evacuation")["migrations"]
+        return [{"id": row["id"], "guest": row["instance_uuid"], "source": row["source_compute"], "dest": row["dest_compute"], "status": row["status"]}
+                for row in sorted(rows, key=lambda row: row["id"])]
+
+    def down(self, hosts):
+        """Whether Nova has noticed that these are dead: until then it sends guests there."""
+        rows = {row["host"]: row["state"] for row in self.nova("/os-services?binary=nova-compute")["services"]}
+        return all(rows[host] == "down" for host in hosts)
 
     def calls(self):
         """The recorder's history: deeds in the order of their arrival, each with its answer if there was one."""
@@ -138,14 +174,16 @@ class Cloud:
 
     def stop(self):
         self._stop.set()
-        self._watcher.join()
+        if self._watcher:
+            self._watcher.join()
 
 
 class Witness:
     """Answers the recorder what intents stand in the database when a deed comes."""
 
-    def __init__(self, source):
-        self.path = STATE / "witness"
+    def __init__(self, source, name="witness"):
+        self.path = STATE / name
+        self.path.unlink(missing_ok=True)
         self._source = source
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(str(self.path))
@@ -174,3 +212,4 @@ class Witness:
 
     def close(self):
         self._door.close()
+        self._source.close()

@@ -1,5 +1,6 @@
-"""Plays the scenarios one after another, each in a world of its own, and says what the checker found."""
+"""Plays scenarios one after another, in the order given, and says what the checker found. Runs inside the namespaces that `lanes.py` makes."""
 
+import json
 import os
 import pathlib
 import signal
@@ -11,7 +12,7 @@ import scenarios
 from galera import Galera
 from machines import Absent, Fault, Net
 from postgres import Postgres
-from stage import Stage, judge
+from stage import Ground, Stage, judge
 
 KEPT = pathlib.Path(os.environ.get("HALBERD_CHAOS_KEPT", "/tmp/chaos-kept"))
 
@@ -28,20 +29,34 @@ def told(figures):
     return ", ".join(f"{name} {round_of(value)}" for name, value in figures.items())
 
 
-def play(one):
-    """Passed, failed or skipped, with words."""
+def size(history, counts):
+    """What the verdict stands on."""
+    looks = len(history.places) + len(history.power) + len(history.samples) + len(history.listings)
+    return {"calls": len(history.calls), "guests": counts["guests_are_back"], "looks": looks, "reports": len(history.acks), "events": counts["events_without_gaps"]}
+
+
+def play(one, ground):
+    """Passed, failed or skipped, with words and how much was looked at."""
     keep = KEPT / one.name
-    stage, problems = None, []
+    stage, problems, seen = None, [], {}
     try:
         scenarios.missing(one)
-        stage = Stage(one.database, keep=keep, **one.stage)
+    except Absent as absent:
+        return "skipped", [f"absent: {absent}"], seen
+    try:
+        options = {**one.stage}
+        if options.get("program") == "former":
+            options["program"] = os.environ["HALBERD_FORMER"]
+        stage = Stage(ground, one.database, keep=keep, **options)
         one.story(stage)
-        found, counts = judge(stage.finish(), keep)
+        history = stage.finish()
+        found, counts = judge(history, keep)
+        seen = size(history, counts)
         problems += [f"{rule}: {words}" for rule, words in found]
         say("   ", told(stage.figures))
         say("    looked at:", told(counts))
     except Absent as absent:
-        return "skipped", [f"absent: {absent}"]
+        return "skipped", [f"absent: {absent}"], seen
     except Exception as error:  # whatever it is, the next scenario is to be played
         problems.append(str(error) if isinstance(error, Fault) else traceback.format_exc())
         if stage is not None:
@@ -49,18 +64,22 @@ def play(one):
     finally:
         if stage is not None:
             stage.close(keep if problems or os.environ.get("CHAOS_KEEP") else None)
-    return ("failed" if problems else "passed"), problems
+        # What one scenario broke must not be what the next one finds.
+        ground.close() if problems or stage is None else ground.clear()
+    return ("failed" if problems else "passed"), problems, seen
 
 
 def after_all(stage, keep):
     """What the checker has to say about a story that did not come to its end."""
     try:
-        stage._halt()
+        stage.halt()
         history = stage.history()
         open_ones = [row for row in history.tables["recoveries"] if row["closed_at"] is None]
         said = [f"open: {row['kind']} {row['host_name']} {row['state']}, epoch {row['epoch']}: {row['reason']}" for row in open_ones]
+        said += [f"move of {row['instance']}: {row['status']}, {row['stage']}, from {row['source_host']} to {row['dest_host']}" for row in history.tables["vmoves"]
+                 if row["status"] in ("pending", "ongoing") and row["recovery"] in {one["id"] for one in open_ones}]
         history.waiting, history.recovered = True, False
-        return said + [f"{rule}: {words}" for rule, words in judge(history, keep)[0]]
+        return said + [f"{rule}: {words}" for rule, words in judge(history, keep, always=True)[0]]
     except Exception as error:
         return [f"and its history cannot be read: {error}"]
 
@@ -80,34 +99,21 @@ def bench():
 
 
 def main(words):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if words == ["--bench"]:
         return bench()
-    chosen = [one for one in scenarios.ALL if not words or any(word in (one.name, one.fault, one.database) or word in one.name for word in words)]
-    if words == ["--list"]:
-        for one in scenarios.ALL:
-            say(f"{one.name:28} {one.fault}  {one.database:15} {one.expected}")
-        return 0
-    if not chosen:
-        say(f"no scenario has any of: {' '.join(words)}")
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    outcomes = {}
-    for one in chosen:
+    ground = Ground()
+    for one in [next(one for one in scenarios.ALL if one.name == word) for word in words]:
         began = time.monotonic()
         say(f"== {one.name} ({one.fault}, {one.database}): {one.expected}")
-        outcome, problems = play(one)
-        outcomes.setdefault(outcome, []).append(one.name)
+        outcome, problems, seen = play(one, ground)
         for problem in problems:
             say("    " + problem.replace("\n", "\n    "))
-        say(f"== {one.name} {outcome}, {time.monotonic() - began:.0f} s")
-    for outcome in ("skipped", "failed"):
-        if outcomes.get(outcome):
-            say(f"{outcome}: {' '.join(outcomes[outcome])}")
-    say(", ".join(f"{len(outcomes.get(outcome, ()))} {outcome}" for outcome in ("passed", "failed", "skipped")))
-    if outcomes.get("failed"):
-        say(f"logs: {KEPT}")
-        return 1
-    return 0 if outcomes.get("passed") else 77
+        took = time.monotonic() - began
+        say(f"== {one.name} {outcome}, {took:.0f} s")
+        say("-- " + json.dumps({"name": one.name, "outcome": outcome, "seconds": took, "seen": seen}))
+    ground.close()
+    return 0
 
 
 if __name__ == "__main__":

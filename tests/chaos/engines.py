@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import time
 import urllib.error
 import urllib.request
 
@@ -26,13 +27,13 @@ POLICY = {
 class Engine:
     """One `halberd` process on its machine."""
 
-    def __init__(self, site, at, name=None, url=None, machine=None, policy=None, clock=True, role="serve", disk_mib=64, **engine):
+    def __init__(self, site, at, name=None, url=None, machine=None, policy=None, clock=True, role="serve", disk_mib=64, program=None, **engine):
         self.site, self.name, self.role = site, name or f"engine{at + 1}", role
         self.machine = machine or site.net.machine(f"engine{at + 1}", f"2.{at + 1}")
         self.disk = Disk(self.machine.folder / f"{self.name}-{at}", disk_mib)
         self.clock = Clock(f"{self.name}-{at}") if clock else None
         self.address = f"http://{self.machine.address}:{PORT}"
-        self.process = None
+        self.process, self.program = None, program or os.environ["HALBERD"]
         self.config = self.machine.folder / f"{self.name}-{at}.toml"
         cloud, login = site.cloud, site.cloud.info["users"]["halberd"]
         sections = {
@@ -60,12 +61,11 @@ class Engine:
     def command(self, *words):
         # What is not to be inherited is taken away and not emptied.
         drop = [word for name in os.environ if name.startswith(("HALBERD__", "OS_")) for word in ("-u", name)]
-        return ["env", *drop, os.environ["HALBERD"], *words]
+        return ["env", *drop, self.program, *words]
 
     def start(self, wait=True, program=None, prefix=()):
+        self.program = program or self.program
         command = self.command(self.role, "--config", self.config, "--log-format", "json")
-        if program:
-            command[command.index(os.environ["HALBERD"])] = program
         name = f"{self.name}-{self.role}"
         self.process = self.machine.start(name, [*prefix, *command], env=self.clock.environment() if self.clock else None, cwd=self.disk.path)
         if wait:
@@ -89,9 +89,14 @@ class Engine:
         except OSError:
             return False
 
-    def run(self, *words, check=True):
+    def run(self, *words, check=True, program=None, **environment):
         """A verb of the program on this machine, with this configuration."""
-        return self.machine.run(self.command(*words, "--config", self.config), env={"HALBERD_CONFIG": str(self.config)}, check=check)
+        command = [program if word == self.program and program else word for word in self.command(*words, "--config", self.config)]
+        return self.machine.run(command, env={"HALBERD_CONFIG": str(self.config), **environment}, check=check)
+
+    def verb(self, *words, check=True):
+        """A verb that speaks to an API, on this machine; `clouds.yaml` lies in its folder."""
+        return self.machine.run(self.command(*words), check=check)
 
     def kill(self):
         self.process.kill()
@@ -100,14 +105,20 @@ class Engine:
         self.process.freeze()
 
     def thaw(self):
+        """Wakes it. What stood still for half its lease ends itself, and is started again, as systemd does."""
         self.process.thaw()
+        end = time.monotonic() + 5
+        while self.process.lives() and time.monotonic() < end:
+            time.sleep(0.1)
+        if not self.process.lives():
+            self.start()
 
     def stop(self):
         return self.process.stop(30)
 
     def call(self, method, path, body=None, user="admin", seconds=20, token=None):
         """The API: status and parsed body. Raises OSError when it cannot be reached."""
-        headers = {"X-Auth-Token": token or self.site.token(user), "Content-Type": "application/json", "OpenStack-API-Version": "instance-ha 1.3"}
+        headers = {"X-Auth-Token": token or self.site.cloud.token(user), "Content-Type": "application/json", "OpenStack-API-Version": "instance-ha 1.3"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + path, data, headers, method=method)
         try:
@@ -130,6 +141,18 @@ class Engine:
         """Whether one of these recoveries is this engine's: `engines.id` of its name."""
         ids = {row["id"] for row in self.site.source.rows(["id", "name"], "engines") if row["name"] == self.name}
         return any(row["owner"] in ids for row in recoveries)
+
+
+def register(door, cloud):
+    """One segment with every host and its BMC, as an operator enters them."""
+    body = {"segment": {"name": "s", "recovery_method": "auto", "service_type": "COMPUTE"}}
+    segment = door.good("POST", "/v1/segments", body)["segment"]["uuid"]
+    for name in cloud.hosts():
+        body = {"host": {"name": name, "type": "COMPUTE", "control_attributes": "SSH"}}
+        uuid = door.good("POST", f"/v1/segments/{segment}/hosts", body)["host"]["uuid"]
+        known, device = cloud.device(name)
+        door.good("PUT", f"/halberd/v1/hosts/{uuid}/attributes", {"rack": known["rack"], "serial": known["serial"], "machine": known["uuid"]})
+        door.good("PUT", f"/halberd/v1/hosts/{uuid}/fence-devices", {"levels": [{"devices": [device]}]})
 
 
 def make_key(path):

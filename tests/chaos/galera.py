@@ -15,7 +15,7 @@ import reader
 from machines import STATE, Absent, Disk, Fault, until
 
 PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib/libgalera_smm.so")
-DATABASE, USER, PASSWORD = "halberd", "halberd", "chaos"
+USER, PASSWORD = "halberd", "chaos"
 NODES = 3
 DISK_MIB = 320
 OWNER = "mysql"  # as root, the rsync daemon of a state transfer would write as nobody
@@ -42,7 +42,7 @@ innodb_temp_data_file_path = ibtmp1:4M:autoextend
 performance_schema = OFF
 key_buffer_size = 1M
 aria_pagecache_buffer_size = 1M
-max_connections = 120
+max_connections = 340
 table_open_cache = 400
 thread_cache_size = 8
 wsrep_on = ON
@@ -167,7 +167,7 @@ class Node:
 class Galera:
     """The cluster."""
 
-    kind = "galera"
+    kind, used = "galera", False
 
     def __init__(self, net, nodes=NODES):
         for program in ("mariadbd", "mariadb", "mariadb-install-db", "rsync"):
@@ -180,7 +180,7 @@ class Galera:
         self.nodes = [Node(self, at, net.machine(f"db{at}", f"1.{at}")) for at in range(1, nodes + 1)]
         for node in self.nodes:
             node.configure([other.machine.address for other in self.nodes], provider)
-        self.figures = {}
+        self.figures, self._turn = {}, 0
         began = time.monotonic()
         first = self.nodes[0]
         first.install()
@@ -188,28 +188,66 @@ class Galera:
         first.start(first=True)
         first.wait(1)
         self.figures["first"] = time.monotonic() - began
-        first.ask(
-            f"CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4; CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'; "
-            f"GRANT ALL ON {DATABASE}.* TO {USER}@'%'"
-        )
+        first.ask(f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'; GRANT ALL ON `halberd%`.* TO {USER}@'%'")
         # One after another: a donor gives to one at a time.
         for node in self.nodes[1:]:
             node.start()
             node.wait()
         for node in self.nodes:
             node.wait(nodes)
+        self.databases = []
+        self.fresh()
         self.figures["up"] = time.monotonic() - began
+
+    def fresh(self, more=0):
+        """An empty database (and `more` of them) on a cluster that is whole again, for the scenario that comes."""
+        began = time.monotonic()
+        self._mend()
+        first = self.nodes[0]
+        for name in self.databases:
+            first.ask(f"DROP DATABASE {name}", 60)
+        self._turn += 1
+        self.databases = [f"halberd{self._turn}", *(f"halberd{self._turn}_{at}" for at in range(more))]
+        for name in self.databases:
+            first.ask(f"CREATE DATABASE {name} CHARACTER SET utf8mb4", 60)
+        self.figures["up"] = time.monotonic() - began
+
+    def _mend(self):
+        """Whatever befell it: all nodes live, are synced, and see each other."""
+        self.net.heal()
+        for node in self.nodes:
+            node.disk.free()
+            if node.process.frozen:
+                node.thaw()
+        if not any(node.process.lives() and node.synced() for node in self.nodes):
+            self.restart_all()
+        for node in self.nodes:
+            if not node.process.lives():
+                node.start()
+            node.wait()
+            node.ask("SET GLOBAL wsrep_desync = OFF", 30)
+        for node in self.nodes:
+            node.wait(len(self.nodes))
 
     def machines(self):
         return [node.machine for node in self.nodes]
 
-    def url(self, at):
-        """For the engine at this position: each has a node of its own, so that all write everywhere."""
+    def url(self, at, which=0):
+        """For the engine at this position: each has a node of its own, so that all write everywhere. `which` of the databases."""
         node = self.nodes[at % len(self.nodes)]
-        return f"mysql://{USER}:{PASSWORD}@{node.machine.address}:3306/{DATABASE}"
+        return f"mysql://{USER}:{PASSWORD}@{node.machine.address}:3306/{self.databases[which]}"
 
-    def reader(self):
-        return reader.mysql([node.socket for node in self.nodes], DATABASE)
+    def reader(self, which=0):
+        return reader.mysql([node.socket for node in self.nodes], self.databases[which])
+
+    def empty(self):
+        """The first database, as if it had just been made."""
+        name = self.databases[0]
+        self.nodes[0].ask(f"DROP DATABASE {name}; CREATE DATABASE {name} CHARACTER SET utf8mb4", 60)
+
+    def alter(self, statements):
+        """SQL of an operator, in the scenario's database."""
+        self.nodes[0].ask(f"USE {self.databases[0]}; " + "; ".join(statements), 60)
 
     def memory(self):
         return sum(node.process.memory() for node in self.nodes if node.process and node.process.lives())

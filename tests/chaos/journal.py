@@ -98,7 +98,7 @@ class Journal:
         if self._lister:
             self._lister.join()
 
-    def quiet(self, seconds=120, well=("finished", "ignored", "failed")):
+    def quiet(self, seconds=60, well=("finished", "ignored", "failed")):
         """Waits until all that was acknowledged has ended, as some engine lists it; the last listing."""
         def look():
             for engine in self.site.engines:

@@ -20,6 +20,8 @@ BRIDGE = "chaos"
 NET = "10.99"
 HARNESS = f"{NET}.0.1"
 NOBODY = "02:00:00:00:00:fe"  # a hardware address that no machine has
+# What is waited for comes in seconds on an idle machine. A loaded one is slow, and not wrong: it gets this many times as long.
+PATIENCE = float(os.environ.get("CHAOS_PATIENCE", "3"))
 
 
 class Fault(AssertionError):
@@ -31,7 +33,9 @@ class Absent(Exception):
 
 
 def until(what, look, seconds=60.0, pause=0.1):
-    """Looks until there is something to see, and returns it. `what` is said when it does not come."""
+    """Looks until there is something to see, and returns it. `what` is said when it does not come in `seconds`, which are those of an idle
+    machine (`PATIENCE`)."""
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while True:
         seen = look()
@@ -200,7 +204,9 @@ class Machine:
         self.folder.mkdir(parents=True, exist_ok=True)
         ip("netns", "add", name)
         self._port = f"v-{name}"[:15]
-        ip("link", "add", self._port, "type", "veth", "peer", "name", "eth0", "netns", name)
+        # By its address, so that others who knew a machine of this address reach the one that came in its place.
+        hardware = ":".join(["02", "00", *(f"{int(part):02x}" for part in address.split("."))])
+        ip("link", "add", self._port, "type", "veth", "peer", "name", "eth0", "address", hardware, "netns", name)
         ip("link", "set", self._port, "master", BRIDGE, "up")
         self._ip("link", "set", "lo", "up")
         self._ip("addr", "add", f"{address}/16", "dev", "eth0")
@@ -229,7 +235,7 @@ class Machine:
         self.processes.append(started)
         return started
 
-    def run(self, command, user=None, env=None, seconds=120, check=True):
+    def run(self, command, user=None, env=None, seconds=400, check=True):
         """Runs a program here to its end; its output."""
         words = ["nsenter", f"--net=/run/netns/{self.name}", "--"]
         if user:
@@ -323,19 +329,28 @@ class Net:
             machine.blocked.clear()
             machine._ip("neigh", "flush", "dev", "eth0", "nud", "permanent", check=False)
 
-    def close(self):
-        """Ends all that runs and takes the machines away, so that the next scenario begins with nothing."""
-        for machine in self.machines.values():
+    def clear(self, keep=()):
+        """Ends all that runs and takes the machines away, but those that are kept."""
+        gone = [machine for machine in self.machines.values() if machine not in keep]
+        for machine in gone:
             for process in machine.processes:
                 if process.lives():
                     process.kill()
-        for machine in self.machines.values():
+        mounts = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+        for machine in gone:
             ip("netns", "del", machine.name, check=False)
             ip("link", "del", machine._port, check=False)
+            for path in mounts:
+                if path.startswith(f"{machine.folder}/"):
+                    subprocess.run(["umount", "-l", path], check=False)
+            shutil.rmtree(machine.folder, ignore_errors=True)
+            del self.machines[machine.name]
+        for machine in keep:
+            machine.processes = [process for process in machine.processes if process.lives()]
+
+    def close(self):
+        """So that what comes begins with nothing."""
+        self.clear()
         ip("link", "del", BRIDGE, check=False)
-        mounts = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
-        for path in mounts:
-            if path.startswith(f"{STATE}/"):
-                subprocess.run(["umount", "-l", path], check=False)
         shutil.rmtree(STATE, ignore_errors=True)
         Clock._library = None

@@ -14,7 +14,7 @@ import time
 import reader
 from machines import NET, STATE, Absent, Disk, Fault, until
 
-DATABASE, USER, PASSWORD = "halberd", "halberd", "chaos"
+USER, PASSWORD = "halberd", "chaos"
 OWNER = "postgres"  # it refuses to run as root
 FLOATING = f"{NET}.1.100"
 DISK_MIB = 320
@@ -24,7 +24,7 @@ listen_addresses = '*'
 port = 5432
 unix_socket_directories = '{folder}'
 shared_buffers = 24MB
-max_connections = 80
+max_connections = 340
 dynamic_shared_memory_type = posix
 wal_level = replica
 max_wal_senders = 6
@@ -109,7 +109,7 @@ class Server:
 class Postgres:
     """The pair. `primary` is who takes writes."""
 
-    kind = "postgres"
+    kind, used = "postgres", False
 
     def __init__(self, net, synchronous=True):
         self.programs = programs()
@@ -130,12 +130,46 @@ class Postgres:
         one.wait()
         one.machine.take(FLOATING)
         one.ask(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
-        one.ask(f"CREATE DATABASE {DATABASE} OWNER {USER}")
         self.figures["first"] = time.monotonic() - began
         self.follow(two, one)
-        if synchronous:
-            self._demand()
+        self.databases, self._turn = [], 0
+        self.fresh(synchronous)
         self.figures["up"] = time.monotonic() - began
+
+    def fresh(self, synchronous=True, more=0):
+        """An empty database (and `more` of them) on a pair that is whole again, for the scenario that comes."""
+        began = time.monotonic()
+        self.synchronous = synchronous
+        self._mend()
+        self._turn += 1
+        former, self.databases = self.databases, [f"halberd{self._turn}", *(f"halberd{self._turn}_{at}" for at in range(more))]
+        for name in former:
+            self.primary.ask(f"DROP DATABASE {name} WITH (FORCE)", seconds=60)
+        for name in self.databases:
+            self.primary.ask(f"CREATE DATABASE {name} OWNER {USER}", seconds=60)
+        self.figures["up"] = time.monotonic() - began
+
+    def _mend(self):
+        """Whatever befell it: a primary, and a standby that follows it."""
+        self.net.heal()
+        for server in self.servers:
+            if server.process.frozen:
+                server.thaw()
+        if not self.primary.process.lives():
+            self.primary.start()
+        # Without this nothing is committed while the standby is away.
+        self.primary.wait()
+        self.primary.setting("synchronous_standby_names", "")
+        if self.standby.process.lives() and self._streams():
+            self.primary.machine.take(FLOATING)
+            if self.synchronous:
+                self._demand()
+        else:
+            self.rejoin()
+
+    def _streams(self):
+        name = self.standby.name
+        return self.primary.ask(f"SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}' AND state = 'streaming'") == "1"
 
     def follow(self, standby, primary):
         """Makes a standby of it, from nothing."""
@@ -147,7 +181,7 @@ class Postgres:
         standby.start()
         standby.wait()
         self.primary, self.standby = primary, standby
-        until("the standby streams", lambda: primary.ask(f"SELECT count(*) FROM pg_stat_replication WHERE application_name = '{standby.name}' AND state = 'streaming'") == "1", 30)
+        until("the standby streams", self._streams, 30)
 
     def _demand(self):
         self.primary.setting("synchronous_standby_names", f"FIRST 1 ({self.standby.name})")
@@ -156,12 +190,24 @@ class Postgres:
     def machines(self):
         return [server.machine for server in self.servers]
 
-    def url(self, at):
-        """The same for every engine: whoever is primary."""
-        return f"postgres://{USER}:{PASSWORD}@{FLOATING}:5432/{DATABASE}"
+    def url(self, at, which=0):
+        """The same for every engine: whoever is primary. `which` of the databases."""
+        return f"postgres://{USER}:{PASSWORD}@{FLOATING}:5432/{self.databases[which]}"
 
-    def reader(self):
-        return reader.postgres(self.programs / "psql", [server.folder for server in self.servers], DATABASE, OWNER, lambda: self.servers.index(self.primary))
+    def reader(self, which=0):
+        folders = [server.folder for server in self.servers]
+        return reader.postgres(self.programs / "psql", folders, self.databases[which], OWNER, lambda: self.servers.index(self.primary))
+
+    def empty(self):
+        """The first database, as if it had just been made."""
+        name = self.databases[0]
+        self.primary.ask(f"DROP DATABASE {name} WITH (FORCE)", seconds=60)
+        self.primary.ask(f"CREATE DATABASE {name} OWNER {USER}", seconds=60)
+
+    def alter(self, statements):
+        """SQL of an operator, in the scenario's database."""
+        for statement in statements:
+            self.primary.ask(statement, self.databases[0], seconds=60)
 
     def memory(self):
         return sum(server.process.memory() for server in self.servers if server.process and server.process.lives())

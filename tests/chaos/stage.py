@@ -1,4 +1,7 @@
-"""One scenario's world: machines, database, simulated cloud, engines, client; and the history that is read at its end."""
+"""One scenario's world: machines, database, simulated cloud, engines, client; and the history that is read at its end.
+
+The machines with the database outlive a scenario that ended well (`Ground`): the next one finds them whole, with an empty database.
+"""
 
 import contextlib
 import dataclasses
@@ -12,7 +15,7 @@ import time
 import reader
 from checker import Checker, History
 from cloud import Cloud, Witness
-from engines import Engine, make_key, program_exists
+from engines import Engine, make_key, program_exists, register
 from galera import Galera
 from journal import Journal
 from machines import STATE, Absent, Fault, Net, until
@@ -26,33 +29,71 @@ QUIET_SECONDS = 4
 SAMPLE_SECONDS = 0.4
 
 
-class Stage:
-    """What a scenario acts on. `database` is sqlite (one engine), galera, postgres or postgres-async."""
+class Ground:
+    """The network, and one database on it that several scenarios use in turn."""
 
-    def __init__(self, database="sqlite", engines=None, guests=GUESTS, hosts=HOSTS, policy=None, quiet=True, keep=None):
+    def __init__(self):
+        self.net, self._kind, self._database = None, None, None
+
+    def database(self, kind, **options):
+        """Whole and empty; None for SQLite, whose file is the engine's. PostgreSQL's pair serves both ways of replication."""
+        word = kind.removesuffix("-async")
+        if self._kind not in (None, word):
+            self.close()
+        if self.net is None:
+            self.net = Net()
+        self._kind = word
+        if word == "sqlite":
+            return None
+        asked = {"synchronous": word == kind} if word == "postgres" else {}
+        if self._database is None:
+            self._database = {"galera": Galera, "postgres": Postgres}[word](self.net, **asked)
+        if options or self._database.used:
+            self._database.fresh(**asked, **options)
+        self._database.used = True
+        return self._database
+
+    def clear(self):
+        """Takes away what a scenario has put on it."""
+        if self.net:
+            self.net.heal()
+            self.net.clear(self._database.machines() if self._database else ())
+
+    def close(self):
+        if self.net:
+            self.net.close()
+        self.net, self._kind, self._database = None, None, None
+
+
+class Stage:
+    """What a scenario acts on. `database` is sqlite (one engine), galera, postgres or postgres-async; `program` another `halberd`."""
+
+    def __init__(self, ground, database="sqlite", engines=None, guests=GUESTS, hosts=HOSTS, policy=None, quiet=True, program=None, keep=None):
         try:
-            self._build(database, engines, guests, hosts, policy, quiet)
+            self._build(ground, database, engines, guests, hosts, policy, quiet, program)
         except BaseException as error:
             self.close(None if isinstance(error, Absent) else keep)
             raise
 
-    def _build(self, database, engines, guests, hosts, policy, quiet):
+    def _build(self, ground, database, engines, guests, hosts, policy, quiet, program):
         program_exists()
         self.began = time.monotonic()
         self.figures, self.victims, self.rewinds = {}, [], []
         self.waiting, self.recovered = False, True
-        self.net = Net()
-        self.engines, self.db = [], None
-        self._token, self._stop = ("", 0.0), threading.Event()
+        self.db = ground.database(database)
+        self.net, self.engines = ground.net, []
+        if self.db:
+            self.figures["database up"] = self.db.figures["up"]
+        self._stop = threading.Event()
         self._policy = {"evacuations_in_flight": IN_FLIGHT, **(policy or {})}
         self.key = make_key(STATE / "secrets.key")
         self.kind = database
-        sources = self._databases(database)
-        self.source, witness_source, self._sampled = sources
+        # Three, as each waits for its answers.
+        self.source, witness_source, self._sampled = [self.reader() for _ in range(3)]
         self.witness = Witness(witness_source)
         self.cloud = Cloud(self.net, self.witness.path, hosts=hosts, guests=guests, rebuild_ms=REBUILD_MS)
         count = engines or (1 if database == "sqlite" else 3)
-        self.engines += [Engine(self, at, url=self.db.url(at) if self.db else None, policy=self._policy) for at in range(count)]
+        self.engines += [Engine(self, at, url=self.db.url(at) if self.db else None, policy=self._policy, program=program) for at in range(count)]
         if self.db:
             self._migrate()
         self.journal = Journal(self)
@@ -61,7 +102,7 @@ class Stage:
         for engine in self.engines:
             engine.start()
         self.figures["engines up"] = time.monotonic() - began
-        self._register()
+        register(self.engines[0], self.cloud)
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
         self.journal.start()
@@ -69,17 +110,8 @@ class Stage:
             time.sleep(max(0, began + self.figures["engines up"] + QUIET_SECONDS - time.monotonic()))
         self.figures["stage up"] = time.monotonic() - self.began
 
-    def _databases(self, database):
-        if database == "sqlite":
-            path = STATE / "engine1" / "engine1-0" / "halberd.db"
-            return [reader.Sqlite(path) for _ in range(3)]
-        self.db = {
-            "galera": lambda: Galera(self.net),
-            "postgres": lambda: Postgres(self.net),
-            "postgres-async": lambda: Postgres(self.net, synchronous=False),
-        }[database]()
-        self.figures["database up"] = self.db.figures["up"]
-        return [self.db.reader() for _ in range(3)]
+    def reader(self):
+        return self.db.reader() if self.db else reader.Sqlite(STATE / "engine1" / "engine1-0" / "halberd.db")
 
     def _migrate(self):
         done = self.engines[0].run("db", "migrate", check=False)
@@ -88,28 +120,6 @@ class Stage:
             if re.search(r"come with a later version", said):
                 raise Absent(f"{self.kind} in this halberd: {said.splitlines()[-1]}")
             raise Fault(f"halberd db migrate ended with {done.returncode}: {said}")
-
-    def _register(self):
-        """One segment with every host and its BMC, as an operator enters them."""
-        door = self.engines[0]
-        body = {"segment": {"name": "s", "recovery_method": "auto", "service_type": "COMPUTE"}}
-        self.segment = door.good("POST", "/v1/segments", body)["segment"]["uuid"]
-        self.host_ids = {}
-        for name in self.cloud.hosts():
-            body = {"host": {"name": name, "type": "COMPUTE", "control_attributes": "SSH"}}
-            uuid = door.good("POST", f"/v1/segments/{self.segment}/hosts", body)["host"]["uuid"]
-            self.host_ids[name] = uuid
-            known, device = self.cloud.device(name)
-            door.good("PUT", f"/halberd/v1/hosts/{uuid}/attributes", {"rack": known["rack"], "serial": known["serial"], "machine": known["uuid"]})
-            door.good("PUT", f"/halberd/v1/hosts/{uuid}/fence-devices", {"levels": [{"devices": [device]}]})
-
-    def token(self, user="admin"):
-        """Kept for a while: Keystone is not what is tried here."""
-        token, until_then = self._token
-        if time.monotonic() > until_then:
-            token = self.cloud.token(user)
-            self._token = token, time.monotonic() + 600
-        return token
 
     def _sample(self):
         columns = "id kind subject state owner epoch version closed_at".split()
@@ -129,14 +139,23 @@ class Stage:
         """A host that is well; its BMC's orders can be read by the recorder."""
         return next(name for name in self.cloud.hosts(kind) if name not in self.victims)
 
-    def strike(self, host=None, how="kill", report=True, engines=None):
-        """A hypervisor dies, and a monitor says so."""
+    def strike(self, host=None, how="kill", report=True, engines=None, settled=True):
+        """A hypervisor dies, and a monitor says so. Guests that are on their way are let arrive: a host that dies when Nova has just chosen it
+        for one leaves a record without a destination, which is for a person to settle (DESIGN 2.7); `settled=False` strikes at once."""
+        if settled:
+            until("no guest is on its way", self._none_on_its_way, 60, 0.1)
         host = host or self.spare()
         self.victims.append(host)
         self.cloud(how, host)
         if report:
             self.journal.report_host(host, engines=engines)
         return host
+
+    def _none_on_its_way(self):
+        try:
+            return not [row for row in self.source.rows(["status"], "vmoves") if row["status"] == "ongoing"]
+        except reader.Blind:
+            return False
 
     def evacuations(self):
         return self.cloud.accepted("evacuate")
@@ -169,12 +188,42 @@ class Stage:
             raise Fault(f"{engine.name} sent {len(calls)} deeds when it must not: {calls[0]['deed']} of {calls[0].get('guest') or calls[0]['host']}")
 
     def reconcile_only(self, engine):
-        """Whether an engine says so where operators look."""
+        """Whether an engine says so in both places where operators look: its readiness, and the verb."""
         try:
-            _, answer = engine.call("GET", "/halberd/v1/readiness")
+            status, answer = engine.call("GET", "/halberd/v1/readiness")
         except OSError:
             return False
-        return "reconcile" in json.dumps(answer)
+        if status != 200 or "reconcile" not in json.dumps(answer):
+            return False
+        shown = self.operator(engine, "reconcile", "show", check=False)
+        return "reconcile-only" in shown.stdout
+
+    def leave_reconcile_only(self):
+        self.operator(self.engines[0], "reconcile", "leave", "--reason", "the scenario has looked at it")
+
+    def operator(self, engine, *words, check=True):
+        """A verb that speaks to this engine's API, as a person who may log in."""
+        (engine.machine.folder / "clouds.yaml").write_text(json.dumps({"clouds": {"chaos": self.cloud.login()}}))
+        return engine.verb(*words, "--url", engine.address, "--cloud", "chaos", check=check)
+
+    def empty_database(self):
+        """The database is gone, as after the loss that a backup is for; its name stays."""
+        if self.db:
+            self.db.empty()
+        else:
+            for path in self.engines[0].disk.path.glob("halberd.db*"):
+                path.unlink()
+
+    def owner_engine(self, owner):
+        """The engine with this id, now or in a former life."""
+        names = {row["id"]: row["name"] for row in self.source.rows(["id", "name"], "engines")}
+        return next(engine for engine in self.engines if engine.name == names[owner])
+
+    def victims_are_back(self):
+        """Every guest of the struck hosts runs where Nova has placed it, and all that was begun has ended."""
+        guests = {guest["id"]: guest for guest in self.cloud("guests")["guests"]}
+        theirs = [guest for guest, (host, _) in self.cloud.truth.guests[0][1].items() if host in self.victims]
+        return all(guests[guest]["running_on"] == [guests[guest]["host"]] for guest in theirs)
 
     @contextlib.contextmanager
     def rewinding(self, kept):
@@ -182,29 +231,31 @@ class Stage:
         begun = time.monotonic()
         yield
         self.rewinds.append((kept, begun, time.monotonic()))
+        for ack in self.journal.acks:
+            ack["lost"] = ack["at"] > kept  # nobody waits for its end; what of it is still there is judged all the same
 
     # ------------------------------------------------------------------------------------------------------ the end
 
-    def finish(self, seconds=150):
+    def finish(self, seconds=75):
         """Waits for the end of all that was begun, and gives the history."""
         self.net.heal()
         if not self.waiting:
             self.journal.quiet(seconds)
-            until("every recovery has ended", self._none_open, seconds, 0.5)
+            until("every recovery has ended", self.none_open, seconds, 0.5)
         self.figures["engines MiB"] = sum(engine.process.memory() for engine in self.engines if engine.process.lives())
         if self.db:
             self.figures["database MiB"] = self.db.memory()
         time.sleep(1.5)  # whoever still meant to do something twice does it now
-        self._halt()
+        self.halt()
         return self.history()
 
-    def _none_open(self):
+    def none_open(self):
         try:
             return not [row for row in self.open_recoveries() if row["kind"] == "host"]
         except reader.Blind:
             return False
 
-    def _halt(self):
+    def halt(self):
         self._stop.set()
         self.journal.stop()
         self.cloud.stop()
@@ -218,6 +269,7 @@ class Stage:
             double_runs=self.cloud("double-runs")["double_runs"],
             samples=self.samples,
             tables=tables,
+            records=self.cloud.evacuation_records(),
             acks=self.journal.acks,
             listings=self.journal.listings,
             victims=self.victims,
@@ -246,8 +298,6 @@ class Stage:
         for source in ("source", "_sampled"):
             if hasattr(self, source):
                 getattr(self, source).close()
-        if hasattr(self, "net"):
-            self.net.close()
 
 
 def keep_logs(into):
@@ -260,11 +310,11 @@ def keep_logs(into):
             shutil.copyfile(path, target)
 
 
-def judge(history, keep=None):
+def judge(history, keep=None, always=False):
     """The checker's word: what was violated, and how much each rule has looked at."""
     checker = Checker(history)
     found = checker.check()
-    if keep and found:
+    if keep and (found or always):
         pathlib.Path(keep).mkdir(parents=True, exist_ok=True)
         (pathlib.Path(keep) / "history.json").write_text(json.dumps(dataclasses.asdict(history), default=str, indent=1))
     return found, checker.counts

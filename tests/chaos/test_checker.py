@@ -20,7 +20,7 @@ def chain(name, count, epoch=0):
 
 def call(n, deed, effects, intents, at=None, status=200, **whom):
     return {"n": n, "at": at or 10 + n, "answered": (at or 10 + n) + 0.1, "deed": deed, "effects": effects, "from": "e", "status": status,
-            "seen": {"intents": [{"id": intent} for intent in intents]}, **whom}
+            "seen": {"intents": [{"id": intent, "recovery": "r1", "epoch": 1} for intent in intents]}, **whom}
 
 
 def sound():
@@ -67,6 +67,12 @@ def drop(rows, at):
     del rows[at]
 
 
+def again(history, records):
+    """The guest is evacuated once more before it has arrived."""
+    history.calls.append(call(4, "evacuate", ["evacuate"], ["i4"], guest=GUEST, at=13.5))
+    history.records = [{"guest": GUEST, "source": "cmp-01", "dest": dest, "status": status} for dest, status in records]
+
+
 # Rule, and what to do to a sound history so that it must speak.
 BROKEN = [
     ("no_guest_twice", lambda h: setattr(h, "double_runs", 1)),
@@ -83,6 +89,9 @@ BROKEN = [
     ("once_for_each_intent", lambda h: h.calls.append(call(4, "evacuate", ["evacuate"], ["i3"], status=409, guest=GUEST, at=13.1))),
     ("once_for_each_intent", lambda h: h.calls[2]["seen"]["intents"].append({"id": "i9"})),
     ("no_second_evacuation", lambda h: h.calls.append(call(4, "evacuate", ["evacuate"], ["i4"], guest=GUEST, at=13.5))),
+    # Its destination lives; the records do not tell which one it was.
+    ("no_second_evacuation", lambda h: again(h, [("cmp-02", "accepted"), ("cmp-03", "done")])),
+    ("no_second_evacuation", lambda h: again(h, [("cmp-01", "accepted")])),
     ("no_intent_left_over", lambda h: h.tables["intents"][2].update(resolved_at=None)),
     ("one_open_recovery", lambda h: h.samples[0][1].append({**h.samples[0][1][0], "id": "r2", "owner": None})),
     ("epochs_grow", lambda h: h.samples.append((22, [{**h.samples[1][1][0], "epoch": 0, "owner": None}]))),
@@ -91,6 +100,7 @@ BROKEN = [
     ("epochs_grow", lambda h: h.samples.append((22, [{**h.samples[1][1][0], "owner": "e2"}]))),
     ("epochs_grow", lambda h: h.samples.append((22, []))),
     ("epochs_grow", lambda h: h.tables["intents"][0].update(epoch=2)),
+    ("epochs_jump_after_a_rewind", lambda h: h.rewinds.append((7, 9, 10))),
     ("no_acknowledged_report_lost", lambda h: h.listings[1]["seen"].pop("n1")),
     ("no_acknowledged_report_lost", lambda h: h.listings[2]["seen"].update(n1="running")),
     ("no_acknowledged_report_lost", lambda h: h.listings.clear()),
@@ -123,7 +133,7 @@ class Rules(unittest.TestCase):
 
     def test_a_rewind_takes_away_what_was_written_after_it_and_nothing_else(self):
         history = sound()
-        history.rewinds = [(6.5, 20.5, 20.6)]
+        history.rewinds = [(6.5, 20.5, 20.6)]  # after all deeds
         history.listings[2]["seen"].pop("n2")
         self.assertEqual(Checker(history).check(), [])
         older = copy.deepcopy(history)
@@ -138,6 +148,14 @@ class Rules(unittest.TestCase):
         history.rewinds = [(7, 9, 10)]
         history.samples[1] = (20, [{**history.samples[1][1][0], "owner": "e2"}])
         self.assertIn("epochs_grow", {found for found, _ in Checker(history).check()})
+
+    def test_a_guest_moves_once_more_when_its_destination_died_or_its_move_failed(self):
+        for died in (True, False):
+            history = sound()
+            again(history, [("cmp-02", "accepted" if died else "error"), ("cmp-03", "done")])
+            if died:
+                history.power.append((13.2, {"cmp-01": ("off", "running", 1), "cmp-02": ("off", "running", 1)}))
+            self.assertEqual(Checker(history).check(), [])
 
     def test_where_nobody_could_look_the_intent_must_be_there_afterwards(self):
         history = sound()

@@ -1,6 +1,10 @@
 //! The engine stopped after every recorded step, before and after its effects went out, and resumed by itself and by another.
 //!
-//! The list of points is made by running once and counting commits, so a new step cannot be forgotten.
+//! Twice: the production core in virtual time on the model store, at every commit, where the list of points is made by running once and
+//! counting; and ([`crash`]) the real engine on sockets and three databases, at every named place, where the list is made of what a run
+//! passes and of the effects that the code knows. So neither a new step nor a new effect can be forgotten.
+
+mod crash;
 
 use halberd_sim::{Fault, What, WorldSpec};
 use halberd_tests::virt::checker;

@@ -146,6 +146,28 @@ fn nobody_names_whom_he_may_not() {
     assert!(engine.contains("halberd-core"), "the arrows were not read: {engine:?}");
 }
 
+/// Guards of the core can be taken away for tests (`halberd_core::guard`). In a product that would be a way to harm.
+#[test]
+fn guards_are_taken_away_by_tests_alone() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let text = output(&cargo, &["metadata", "--no-deps", "--format-version", "1", "--offline"]);
+    let metadata: Value = serde_json::from_str(&text).expect("cargo writes JSON");
+    let mut takers = BTreeSet::new();
+    for package in metadata["packages"].as_array().expect("a list of packages") {
+        let name = package["name"].as_str().expect("a name");
+        let has = |value: &Value, word: &str| value.to_string().contains(word);
+        for dependency in package["dependencies"].as_array().expect("a list of dependencies") {
+            if dependency["name"] == "halberd-core" && has(&dependency["features"], "mutants") {
+                takers.insert(name);
+            }
+        }
+        let by_feature = has(&package["features"], "halberd-core/mutants");
+        let by_default = name == "halberd-core" && has(&package["features"]["default"], "mutants");
+        assert!(!by_feature && !by_default, "{name} turns on the mutants of halberd-core by a feature");
+    }
+    assert_eq!(takers, BTreeSet::from(["halberd-tests"]));
+}
+
 #[test]
 fn the_root_is_as_designed() {
     assert_eq!(misplaced(&files()), Vec::<String>::new());

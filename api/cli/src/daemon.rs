@@ -1,18 +1,15 @@
-//! The long-running commands and the two checks: from arguments to a running service, from a signal to its graceful end.
+//! The long-running commands and the check of a configuration: from arguments to a running service, from a signal to its graceful end.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use halberd_store::{Access, Db, audit};
-use secrecy::ExposeSecret;
+use halberd_engine::stall;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Daemon, DbArgs, DbVerb};
+use crate::args::Daemon;
 use crate::config::Config;
-use crate::masakari::import;
-use crate::serve::{Role, StartError, start_as};
-use crate::verbs::Format;
-use crate::{chain, rekey, telemetry};
+use crate::serve::{Role, start_as};
+use crate::{chain, telemetry};
 
 /// Runs until SIGTERM or SIGINT; SIGHUP reads the API's TLS files again.
 pub async fn run(daemon: &Daemon, role: Role) -> ExitCode {
@@ -29,6 +26,7 @@ async fn serve(daemon: &Daemon, role: Role) -> Result<(), Box<dyn std::error::Er
     let mut hangup = signal(SignalKind::hangup())?;
     let config = Config::load(daemon.config.as_deref())?;
     let mut running = start_as(config, role).await?;
+    let _watch = running.engine().map(|engine| stall::watch(engine.shared()));
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
@@ -58,56 +56,6 @@ pub async fn check_config(file: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(&chain(&error)),
-    }
-}
-
-/// `halberd db ...`.
-pub async fn db(verb: &DbVerb, format: Format) -> ExitCode {
-    let done = match verb {
-        DbVerb::Migrate(args) => migrate(args).await,
-        DbVerb::Check(args) => check_db(args).await,
-        DbVerb::Rekey(args) => rekey::run(args).await.map_err(Into::into),
-        DbVerb::ImportMasakari(args) => import::run(args, format).await,
-    };
-    match done {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&chain(&*error)),
-    }
-}
-
-type Done = Result<String, Box<dyn std::error::Error>>;
-
-async fn open(args: &DbArgs) -> Result<Db, Box<dyn std::error::Error>> {
-    let config = Config::load(args.config.as_deref())?;
-    let url = config.database_url()?;
-    // Opening brings the schema up to date where the dialect does so by itself, beside a running engine only checks it.
-    Ok(Db::open(url.expose_secret(), Access::Shared).await.map_err(StartError::Database)?)
-}
-
-async fn migrate(args: &DbArgs) -> Done {
-    let config = Config::load(args.config.as_deref())?;
-    let url = config.database_url()?;
-    let before = halberd_store::migrate::migrate(url.expose_secret()).await.map_err(StartError::Database)?;
-    Ok(match before.found == before.ours {
-        true => format!("the schema is up to date (step {})", before.ours),
-        false => format!("the schema was brought from step {} to step {}", before.found, before.ours),
-    })
-}
-
-async fn check_db(args: &DbArgs) -> Done {
-    let db = open(args).await?;
-    db.ping().await?;
-    let broken = audit::verify(&db).await?;
-    let chains = audit::heads(&db).await?.len();
-    db.close().await;
-    match broken.first() {
-        None => Ok(format!("the database answers and takes writes; all {chains} audit chains verify")),
-        Some(first) => {
-            Err(format!("{} of {chains} audit chains do not verify, the first: {first}", broken.len()).into())
-        }
     }
 }
 

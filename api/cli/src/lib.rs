@@ -6,6 +6,7 @@
 pub mod args;
 pub mod config;
 mod daemon;
+mod db;
 pub mod demo;
 pub mod listen;
 pub mod masakari;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command, ConfigVerb};
+use args::{Arguments, Command, ConfigVerb, EngineCommand};
 
 /// Runs the program and says how it ended.
 pub async fn run() -> ExitCode {
@@ -29,7 +30,12 @@ pub async fn run() -> ExitCode {
     match arguments.command {
         Command::Serve(daemon) => daemon::run(&daemon, serve::Role::Serve).await,
         Command::Api(daemon) => daemon::run(&daemon, serve::Role::Api).await,
-        Command::Engine(daemon) => daemon::run(&daemon, serve::Role::Engine).await,
+        Command::Engine(EngineCommand { verb: Some(verb), .. }) => {
+            verbs::run(verbs::Verb::Engine(verb), &arguments.global).await
+        }
+        Command::Engine(EngineCommand { daemon, verb: None }) => {
+            daemon::run(&daemon, serve::Role::Engine).await
+        }
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Config(ConfigVerb::Sample) => {
             print!("{}", config::sample::text());
@@ -37,7 +43,7 @@ pub async fn run() -> ExitCode {
         }
         Command::Config(ConfigVerb::Check { file }) => daemon::check_config(&file).await,
         Command::Config(ConfigVerb::FromMasakari(args)) => masakari::config::run(&args),
-        Command::Db(verb) => daemon::db(&verb, arguments.global.format).await,
+        Command::Db(verb) => db::run(&verb, arguments.global.format).await,
         Command::Version => {
             println!("halberd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

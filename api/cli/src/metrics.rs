@@ -2,15 +2,18 @@
 //!
 //! Counters are raised where things happen, by name. What stands in the database is read when asked: open recoveries, what the outbox holds.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use halberd_api::{EngineWatch, Life};
 use halberd_store::deliveries::DeliveryState;
-use halberd_store::{Db, bus, deliveries, recoveries};
+use halberd_store::engines::EngineRow;
+use halberd_store::{Db, bus, deliveries, engines, recoveries};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -51,7 +54,17 @@ fn describe() {
     describe_counter!("halberd_beats_dropped_total", "Datagrams that were no heartbeat of ours, by reason");
     describe_counter!("halberd_effects_total", "Deeds sent out, by kind");
     describe_histogram!("halberd_commit_seconds", Unit::Seconds, "Time of a recovery's commit");
+    describe_gauge!("halberd_reconcile_only", "Whether the engine does nothing, as the database was rewound");
+    describe_gauge!("halberd_high_water_file_failing", "Whether the high-water file cannot be written");
     describe_gauge!("halberd_recoveries_open", "Recoveries that are not closed");
+    describe_gauge!("halberd_engine_up", "Whether the engine's lease counter moves, as this process sees it");
+    describe_gauge!("halberd_engine_lag_seconds", Unit::Seconds, "How late the engine's worst timer was");
+    describe_gauge!("halberd_engine_round_trip_seconds", Unit::Seconds, "Time of its lease's renewal");
+    describe_gauge!("halberd_engine_outbox_age_seconds", Unit::Seconds, "Age of the oldest delivery");
+    describe_gauge!("halberd_engine_bus_age_seconds", Unit::Seconds, "Age of the oldest bus message");
+    describe_gauge!("halberd_engine_beats_per_second", "Heartbeats that the engine takes");
+    describe_gauge!("halberd_engine_recoveries", "Open recoveries that the engine holds");
+    describe_gauge!("halberd_engine_acts", "Whether the engine may fence");
     describe_gauge!("halberd_outbox_pending", "Webhook deliveries that wait");
     describe_gauge!("halberd_bus_waiting", "Messages that wait for the message bus");
     describe_gauge!("halberd_bus_connected", "Whether the message bus is connected");
@@ -60,13 +73,31 @@ fn describe() {
     describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory");
 }
 
-/// The route. Unauthenticated, as scrapers expect; it shows counts, never names.
-pub fn routes(db: Db) -> Router {
-    Router::new().route("/metrics", get(show)).with_state(db)
+/// How many recoveries' commits there were in this process, and their seconds together.
+pub(crate) fn commits() -> (f64, f64) {
+    let text = install().render();
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        line.unwrap_or(0.0)
+    };
+    (of("halberd_commit_seconds_count"), of("halberd_commit_seconds_sum"))
 }
 
-async fn show(State(db): State<Db>) -> Response {
+/// The route. Unauthenticated, as scrapers expect; it shows counts, and no names but those of engines, services and webhooks.
+pub fn routes(db: Db) -> Router {
+    let state = (db, Arc::new(EngineWatch::default()));
+    Router::new().route("/metrics", get(show)).with_state(state)
+}
+
+async fn show(State((db, watch)): State<(Db, Arc<EngineWatch>)>) -> Response {
     let handle = install();
+    if let (Ok(rows), Ok(holders)) = (engines::list(&db).await, recoveries::holders(&db).await) {
+        let lives = watch.lives(&rows, Instant::now());
+        for (row, life) in rows.iter().zip(lives) {
+            let held = holders.iter().filter(|holder| holder.owner == Some(row.id)).count();
+            show_engine(row, life, held);
+        }
+    }
     if let Ok(open) = recoveries::count_open(&db).await {
         for kind in KINDS {
             let count = open.iter().find(|(word, _)| word == kind).map_or(0, |(_, count)| *count);
@@ -89,6 +120,27 @@ async fn show(State(db): State<Db>) -> Response {
     }
     handle.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
+}
+
+/// What an engine says of itself, with what this process sees of it. One that stopped, or stands, has no figures.
+fn show_engine(row: &EngineRow, life: Life, held: usize) {
+    let set = |name: &'static str, value: f64| metrics::gauge!(name, "engine" => row.name.clone()).set(value);
+    let lives = matches!(life, Life::Moves | Life::Unknown);
+    // One that stopped gracefully is not missed.
+    set("halberd_engine_up", if life == Life::Stopped { f64::NAN } else { f64::from(u8::from(lives)) });
+    let detail = &row.detail;
+    let figure = |member: &str| detail[member].as_f64().filter(|_| lives);
+    let seconds = |member: &str, none: f64| {
+        figure(member).map_or(if lives { none } else { f64::NAN }, |ms| ms / 1_000.0)
+    };
+    set("halberd_engine_lag_seconds", seconds("lag_ms", f64::NAN));
+    set("halberd_engine_round_trip_seconds", seconds("round_trip_ms", f64::NAN));
+    set("halberd_engine_outbox_age_seconds", seconds("outbox_age_ms", 0.0));
+    set("halberd_engine_bus_age_seconds", seconds("bus_age_ms", 0.0));
+    set("halberd_engine_beats_per_second", figure("beats_per_second").unwrap_or(f64::NAN));
+    set("halberd_engine_recoveries", held as f64);
+    let acts = lives && detail["state"] == "active" && detail["disarmed"].is_null();
+    set("halberd_engine_acts", f64::from(u8::from(acts)));
 }
 
 /// Resident memory of this process.

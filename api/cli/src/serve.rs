@@ -208,12 +208,16 @@ fn parts(
     nudge: Arc<Notify>,
 ) -> Parts {
     let key = config.policy.ha_enabled_instance_metadata_key.clone();
+    let name = config.engine.name.clone().unwrap_or_else(host_name);
+    let mut engine = config.engine.clone();
+    engine.high_water_file =
+        Some(engine.high_water_file.unwrap_or_else(|| high_water_file(db.path(), &name)));
     let cloud = openstack.map(|openstack| Arc::new(NovaCloud::new(openstack, &key)) as Arc<dyn ports::Cloud>);
     Parts {
-        name: config.engine.name.clone().unwrap_or_else(host_name),
+        name,
         db: db.clone(),
         sealer: sealer.clone(),
-        config: config.engine.clone(),
+        config: engine,
         policy: config.policy.clone(),
         cloud,
         power: Arc::new(Devices::new(
@@ -227,7 +231,7 @@ fn parts(
     }
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "halberd".to_owned() } else { name.to_owned() }
@@ -268,6 +272,24 @@ async fn sealer(config: &Config, db: &Db) -> Result<Sealer, StartError> {
 /// `halberd.key` in the database's directory.
 pub(crate) fn beside(database: &Path) -> PathBuf {
     database.with_file_name("halberd.key")
+}
+
+/// Where an engine remembers how far the database was: beside an SQLite file, else where services keep their state, else here. On a server
+/// any number of engines share a machine, so the engine's name is in it.
+pub(crate) fn high_water_file(database: Option<&Path>, engine: &str) -> PathBuf {
+    const STATE: &str = "/var/lib/halberd";
+    if let Some(database) = database {
+        return database.with_file_name("halberd.high-water");
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+    let name = format!("halberd-{}.high-water", engine.chars().map(plain).collect::<String>());
+    let folder = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+    let folder = folder.or_else(|| is_writable(Path::new(STATE)).then(|| PathBuf::from(STATE)));
+    folder.unwrap_or_default().join(name)
+}
+
+fn is_writable(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok() && folder.is_dir()
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

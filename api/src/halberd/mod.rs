@@ -64,6 +64,8 @@ pub fn routes() -> Router<App> {
         .route("/readiness", get(site::readiness::handler))
         .route("/disarm", post(site::disarm::handler))
         .route("/arm", post(site::arm::handler))
+        .route("/reconcile-only", get(site::reconcile::show))
+        .route("/reconcile-only/leave", post(site::reconcile::leave))
         .route("/segments/{uuid}/policy", get(segments::policy::show).merge(put(segments::policy::set)))
         .route("/audit", get(audit::list::handler))
         .route("/audit/chains", get(audit::chains::handler))

@@ -47,6 +47,8 @@ use super::{agents_self, audit, events, fence_devices, hosts, recoveries, segmen
         site::readiness::handler,
         site::disarm::handler,
         site::arm::handler,
+        site::reconcile::show,
+        site::reconcile::leave,
         segments::policy::show,
         segments::policy::set,
         audit::list::handler,

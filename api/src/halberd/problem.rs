@@ -65,6 +65,10 @@ impl From<StoreError> for Failure {
             StoreError::NotFound { .. } => Failure::not_found(sentence(&error)),
             StoreError::Exists { .. } | StoreError::InUse { .. } => Failure::conflict(sentence(&error)),
             StoreError::BadList(_) => Failure::bad_request(sentence(&error)),
+            StoreError::Value(why) => {
+                tracing::info!(error = %why, "the database does not store a value of a request");
+                Failure::bad_request(sentence(&error))
+            }
             _ if error.is_unavailable() => {
                 tracing::warn!(%error, "the database cannot serve a request");
                 let detail = format!("{} Try again in a moment.", sentence(&error));

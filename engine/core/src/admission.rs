@@ -21,6 +21,7 @@ use crate::effect::{Done, Effect, Query};
 use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
+use crate::guard::{self, Guard};
 use crate::host::{Admission, Asked, Host, SetByUs};
 use crate::policy::Policy;
 use crate::recovery::{Body, StateWord};
@@ -218,15 +219,22 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
         draft.reason = "back, but Nova's list is not whole: a cell is down".into();
         return draft.ask_every(Query::Survey { host: host.name.clone() }, 5_000);
     }
-    // What was sent here before it died waits in its queue: its nova-compute would take it up, while the guest is rebuilt elsewhere.
+    // What was sent here before it died waits in its queue: its nova-compute would take it up, while the guest is rebuilt elsewhere. Nova
+    // gives the record of such a call to the guest's next rebuild, wherever that is, and leaves the next one's own without a destination
+    // for good (seed 1339): a record that names none may thus stand for what waits here.
     let mut waiting: Vec<String> = Vec::new();
     for record in survey.migrations.iter().filter(|record| {
-        record.is_evacuation() && record.is_unfinished() && record.dest.as_ref() == Some(&host.name)
+        record.is_evacuation()
+            && record.is_unfinished()
+            && match &record.dest {
+                Some(dest) => *dest == host.name,
+                None => record.source != host.name,
+            }
     }) {
         let newer = survey.migrations.iter().any(|other| {
             other.instance == record.instance
                 && other.is_evacuation()
-                && other.id > record.id
+                && if record.dest.is_none() { other.id != record.id } else { other.id > record.id }
                 && !other.is_dead()
                 && other.dest.as_ref() != Some(&host.name)
         });
@@ -268,7 +276,7 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
             format!("{} is taken back by {who}", host.name),
             json!({"live_records": live, "waiting_here": waiting}),
         );
-    } else if !live.is_empty() || !waiting.is_empty() {
+    } else if (!live.is_empty() || !waiting.is_empty()) && guard::stands(Guard::LiveRecords) {
         let text = if live.is_empty() {
             format!(
                 "{} is back, but its nova-compute would rebuild guests that were sent elsewhere since: {}; settle these records in Nova, or take it back with nova-compute's queue emptied",

@@ -70,19 +70,55 @@ pub enum Broken {
     Hash { chain: String, sequence: i64 },
 }
 
+/// Checks a chain record by record, oldest first, so that no chain need be held in memory.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    chain: String,
+    next: i64,
+    /// `None`: the first record is an anchor, whose own hash is known from elsewhere and what came before it is gone.
+    before: Option<String>,
+    anchor: Option<String>,
+}
+
+impl Walk {
+    /// A chain that begins at its first record, or at an anchor (sequence and hash of a record) when what was before it was purged.
+    pub fn new(chain: &str, anchor: Option<(i64, &str)>) -> Walk {
+        Walk {
+            chain: chain.to_owned(),
+            next: anchor.map_or(1, |(sequence, _)| sequence),
+            before: anchor.is_none().then(|| GENESIS.to_owned()),
+            anchor: anchor.map(|(_, hash)| hash.to_owned()),
+        }
+    }
+
+    /// The next record with its stored hash.
+    ///
+    /// # Errors
+    /// [`Broken`] names it, if it is not the one that belongs here.
+    pub fn record(&mut self, link: &Link, stored: &str) -> Result<(), Broken> {
+        if link.sequence != self.next {
+            return Err(Broken::Gap { chain: self.chain.clone(), expected: self.next, found: link.sequence });
+        }
+        let follows = self.before.as_ref().is_none_or(|before| *before == link.before);
+        let anchored = self.anchor.take().is_none_or(|anchor| anchor == stored);
+        if !follows || !anchored || hash(&self.chain, link) != stored {
+            return Err(Broken::Hash { chain: self.chain.clone(), sequence: link.sequence });
+        }
+        self.before = Some(stored.to_owned());
+        self.next += 1;
+        Ok(())
+    }
+
+    /// The sequence of the last record that was seen to be right; one less than the first before any.
+    pub fn last(&self) -> i64 {
+        self.next - 1
+    }
+}
+
 /// Checks a whole chain, oldest first, each link with its stored hash; the first bad record is named.
 pub fn verify<'a>(chain: &str, links: impl IntoIterator<Item = (&'a Link, &'a str)>) -> Result<(), Broken> {
-    let mut before = GENESIS.to_owned();
-    for (expected, (link, stored)) in (1..).zip(links) {
-        if link.sequence != expected {
-            return Err(Broken::Gap { chain: chain.to_owned(), expected, found: link.sequence });
-        }
-        if link.before != before || hash(chain, link) != stored {
-            return Err(Broken::Hash { chain: chain.to_owned(), sequence: link.sequence });
-        }
-        before = stored.to_owned();
-    }
-    Ok(())
+    let mut walk = Walk::new(chain, None);
+    links.into_iter().try_for_each(|(link, stored)| walk.record(link, stored))
 }
 
 #[cfg(test)]
@@ -120,5 +156,22 @@ mod tests {
         let mut moved = good;
         moved.swap(1, 2);
         assert_eq!(check(&moved), Err(Broken::Gap { chain: "r1".into(), expected: 2, found: 3 }));
+    }
+
+    #[test]
+    fn a_chain_may_begin_at_its_anchor_and_nowhere_else() {
+        let whole = chain(5);
+        let walked = |from: usize, anchor: Option<(i64, &str)>| {
+            let mut walk = Walk::new("r1", anchor);
+            whole[from..].iter().try_for_each(|(link, hash)| walk.record(link, hash)).map(|()| walk.last())
+        };
+        let (third, other) = (whole[2].1.as_str(), whole[3].1.as_str());
+        assert_eq!(walked(2, Some((3, third))), Ok(5));
+        assert_eq!(walked(2, None), Err(Broken::Gap { chain: "r1".into(), expected: 1, found: 3 }));
+        assert_eq!(
+            walked(3, Some((3, third))),
+            Err(Broken::Gap { chain: "r1".into(), expected: 3, found: 4 })
+        );
+        assert_eq!(walked(2, Some((3, other))), Err(Broken::Hash { chain: "r1".into(), sequence: 3 }));
     }
 }

@@ -84,28 +84,40 @@ pub enum Effect {
     },
 }
 
-impl Effect {
-    /// The effect's word, as in intents and audit.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::PowerOff { .. } => "power_off",
-            Self::PowerOn { .. } => "power_on",
-            Self::RestorePolicy { .. } => "restore_policy",
-            Self::MarkDown { .. } => "mark_down",
-            Self::Disable { .. } => "disable",
-            Self::Enable { .. } => "enable",
-            Self::ForceUp { .. } => "force_up",
-            Self::PrepareReserved { .. } => "prepare_reserved",
-            Self::Lock { .. } => "lock",
-            Self::Unlock { .. } => "unlock",
-            Self::ResetToError { .. } => "reset_to_error",
-            Self::ResetToActive { .. } => "reset_to_active",
-            Self::Evacuate { .. } => "evacuate",
-            Self::Stop { .. } => "stop",
-            Self::Start { .. } => "start",
-            Self::RevokeSessions { .. } => "revoke_sessions",
-            Self::RunHook { .. } => crate::recovery::HOOK_WORD,
+/// Each effect's word, and the list of all words made of the same lines: an effect that is left out does not compile.
+macro_rules! words {
+    ($($effect:ident => $word:expr,)*) => {
+        /// All words, in the order of the effects: what must hold for every effect is tried for each of these.
+        pub const WORDS: &[&str] = &[$($word),*];
+
+        /// The effect's word, as in intents and audit.
+        pub fn word(&self) -> &'static str {
+            match self {
+                $(Self::$effect { .. } => $word,)*
+            }
         }
+    };
+}
+
+impl Effect {
+    words! {
+        PowerOff => "power_off",
+        PowerOn => "power_on",
+        RestorePolicy => "restore_policy",
+        MarkDown => "mark_down",
+        Disable => "disable",
+        Enable => "enable",
+        ForceUp => "force_up",
+        PrepareReserved => "prepare_reserved",
+        Lock => "lock",
+        Unlock => "unlock",
+        ResetToError => "reset_to_error",
+        ResetToActive => "reset_to_active",
+        Evacuate => "evacuate",
+        Stop => "stop",
+        Start => "start",
+        RevokeSessions => "revoke_sessions",
+        RunHook => crate::recovery::HOOK_WORD,
     }
 
     /// The guest it acts on.

@@ -26,6 +26,11 @@ text_enum! {
         ServiceDown => "service.down",
         ServiceUp => "service.up",
         EngineLost => "engine.lost",
+        EngineAlone => "engine.alone",
+        EngineJoined => "engine.joined",
+        /// The database shows less than an engine remembers: nothing is done until the world was looked at.
+        DatabaseRewound => "database.rewound",
+        ReconcileOnlyLeft => "reconcile_only.left",
         HookFailed => "hook.failed",
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Evidence, Power};
+use crate::guard::{self, Guard};
 use crate::id::{BootId, HostId};
 use crate::policy::Policy;
 use crate::time::Mono;
@@ -165,6 +166,14 @@ pub fn prove(
             });
         }
     }
+    if !guard::stands(Guard::Confirmed) {
+        return Ok(FenceProof {
+            host,
+            boot_number,
+            epoch,
+            means: Means::Power { level: 0, devices: Vec::new() },
+        });
+    }
     Err(why_not(report))
 }
 
@@ -260,6 +269,9 @@ impl FenceReport {
 }
 
 fn confirms(attempt: &DeviceAttempt) -> bool {
+    if !guard::stands(Guard::TwoReadings) {
+        return matches!(attempt.order, OrderAnswer::Accepted | OrderAnswer::AlreadyOff);
+    }
     attempt.identity_matches != Some(false)
         && matches!(attempt.order, OrderAnswer::Accepted | OrderAnswer::AlreadyOff)
         && off_run(attempt)

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::guard::{self, Guard};
 use crate::id::EngineId;
 use crate::policy::Policy;
 use crate::time::Mono;
@@ -65,7 +66,7 @@ impl Observed {
 
     /// Whether a challenger may claim: free, or seen unchanged for the whole lease.
     pub fn lapsed(&self, lease: Duration) -> bool {
-        self.owner.is_none() || self.seen.since(self.since) >= lease
+        self.owner.is_none() || (self.seen.since(self.since) >= lease && guard::stands(Guard::Takeover))
     }
 
     /// When a look may first find it lapsed.
@@ -84,6 +85,9 @@ impl Observed {
 pub struct Hold {
     pub epoch: i64,
     pub counter: i64,
+    /// Raised by each renewal that came after this lease had lapsed for its holder: somebody may have claimed meanwhile, so what was
+    /// decided under another term is void.
+    pub term: u64,
     lease: Duration,
     renew: Duration,
     /// Taken before the claim or renewal was sent: nobody can have seen the counter earlier.
@@ -94,12 +98,15 @@ impl Hold {
     /// A successful claim. `sent` is the time before its request went out.
     pub fn claimed(epoch: i64, counter: i64, policy: &Policy, sent: Mono) -> Hold {
         let (lease, renew) = (Policy::ms(policy.lease_ms), Policy::ms(policy.lease_renew_ms));
-        Hold { epoch, counter, lease, renew, renewed: sent }
+        Hold { epoch, counter, term: 0, lease, renew, renewed: sent }
     }
 
     /// A successful renewal; one that is late or out of order changes nothing.
     pub fn renewed(&mut self, counter: i64, sent: Mono) {
         if counter > self.counter && sent >= self.renewed {
+            if !self.may_act(sent) {
+                self.term += 1;
+            }
             (self.counter, self.renewed) = (counter, sent);
         }
     }
@@ -204,6 +211,18 @@ mod tests {
         assert_eq!(hold.stops_at(), Mono(11_500), "a renewal that wrote no new counter is none");
         hold.renewed(2, Mono(3_000));
         assert_eq!(hold.counter, 1, "an answer out of order is none");
+    }
+
+    #[test]
+    fn a_renewal_after_the_lapse_begins_another_term() {
+        let mut hold = Hold::claimed(1, 0, &Policy::default(), Mono(1_000));
+        hold.renewed(1, Mono(8_499));
+        assert_eq!(hold.term, 0, "just in time");
+        hold.renewed(1, Mono(60_000));
+        assert_eq!(hold.term, 0, "a renewal that wrote no new counter is none");
+        hold.renewed(2, hold.stops_at());
+        assert_eq!(hold.term, 1);
+        assert!(hold.may_act(Mono(16_000)));
     }
 
     #[test]

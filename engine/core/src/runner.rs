@@ -28,6 +28,7 @@ use crate::event::Event;
 use crate::evidence::PowerReading;
 use crate::facts::{Facts, Failure, Outcome};
 use crate::fence::FenceProof;
+use crate::guard::{self, Guard};
 use crate::host::{Admission, SetByUs};
 use crate::id::{BootId, HostId, InstanceId, RecoveryId, VmoveId};
 use crate::instance::Guest;
@@ -281,6 +282,11 @@ impl Runner {
         }
         if let Some(change) = step.change {
             let commit = Box::new(self.commit_of(&change, stamp));
+            if !guard::stands(Guard::IntentFirst) {
+                let epoch = self.recovery.epoch;
+                let sent = change.acts.iter().cloned();
+                ops.extend(sent.map(|(intent, effect)| Op::Effect { intent: intent.id, epoch, effect }));
+            }
             ops.push(Op::Commit(commit.clone()));
             self.pending = Some(Pending { commit, change, drafted: now });
         }
@@ -372,6 +378,9 @@ impl Runner {
                 });
             } else {
                 self.facts.in_flight.insert(intent.id, effect.clone());
+                if !guard::stands(Guard::IntentFirst) {
+                    continue;
+                }
                 self.ready.push(Op::Effect { intent: intent.id, epoch: self.recovery.epoch, effect });
             }
         }

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::life::{Sight, life_after};
 use crate::evidence::{Class, Evidence, Exhibit, Power, PowerReading, ServiceSight};
+use crate::guard::{self, Guard};
 use crate::policy::Policy;
 use crate::text_enum;
 use crate::time::Mono;
@@ -122,7 +123,8 @@ pub fn judge(evidence: &Evidence, policy: &Policy, now: Mono) -> Judgement {
     if let Some(over) = case.lease_over() {
         return case.reset_itself(&over);
     }
-    if evidence.agent { agent::judge(case) } else { report::judge(case) }
+    let by_agent = evidence.agent && guard::stands(Guard::ReportsAlone);
+    if by_agent { agent::judge(case) } else { report::judge(case) }
 }
 
 /// Silence after which silence alone may become a verdict. Never sooner than the floor: `fast` waits for `balanced`'s time.
@@ -278,7 +280,8 @@ impl<'a> Case<'a> {
 
     /// A sign of life that stands against direct evidence of death made at `at`.
     fn contradiction(&mut self, at: Mono, what: &str) -> Option<Sight> {
-        let sight = life_after(self.evidence, self.policy, at, self.now)?;
+        let sight = life_after(self.evidence, self.policy, at, self.now)
+            .filter(|_| guard::stands(Guard::Contradiction))?;
         let age = self.age(at);
         self.reasons.push(format!("{what} {} ago, but {}", seconds(age), sight.what));
         self.look_at(sight.until);

@@ -38,6 +38,7 @@ pub use config::{ConfigError, Events, Interest, SecretValue, WebhookConfig};
 pub use schedule::Schedule;
 pub use ticket::{Ticket, TicketAction};
 
+use crate::failpoint::Listener;
 use config::Hook;
 use worker::Worker;
 
@@ -108,6 +109,7 @@ pub struct Announcer {
     hooks: Vec<(Arc<Hook>, reqwest::Client)>,
     options: AnnouncerOptions,
     nudge: Arc<Notify>,
+    failpoints: Listener,
 }
 
 impl Announcer {
@@ -137,7 +139,12 @@ impl Announcer {
             let client = send::client(&hook).map_err(fail)?;
             hooks.push((Arc::new(hook), client));
         }
-        Ok(Announcer { db, hooks, options, nudge: Arc::default() })
+        Ok(Announcer { db, hooks, options, nudge: Arc::default(), failpoints: None })
+    }
+
+    /// Somebody listens at the place where messages go out ([`crate::failpoint`]).
+    pub fn watched(self, failpoints: Listener) -> Announcer {
+        Announcer { failpoints, ..self }
     }
 
     /// Names of all hooks: what [`halberd_store::events::publish`] wants.
@@ -166,6 +173,7 @@ impl Announcer {
                 client,
                 options: self.options.clone(),
                 nudge: self.nudge.clone(),
+                failpoints: self.failpoints.clone(),
             };
             tasks.spawn(worker.run(cancel.clone()));
         }

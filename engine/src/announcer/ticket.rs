@@ -52,12 +52,11 @@ pub fn moves(kind: EventKind) -> bool {
 fn action(kind: EventKind) -> Option<TicketAction> {
     use EventKind::*;
     match kind {
-        RecoveryOpened | ServiceDown | AgentLost | DeviceBad => Some(TicketAction::Open),
+        RecoveryOpened | ServiceDown | AgentLost | DeviceBad | DatabaseRewound => Some(TicketAction::Open),
         RecoveryHeld | RecoveryNeedsOperator | RecoveryResumed => Some(TicketAction::Update),
-        RecoveryClosed | ServiceUp | AgentBack | DeviceGood => Some(TicketAction::Close),
-        HostFenced | HostReturned | DrillEnded | GuestRecovered | GuestFailed | EngineLost | HookFailed => {
-            None
-        }
+        RecoveryClosed | ServiceUp | AgentBack | DeviceGood | ReconcileOnlyLeft => Some(TicketAction::Close),
+        HostFenced | HostReturned | DrillEnded | GuestRecovered | GuestFailed | EngineLost | EngineAlone
+        | EngineJoined | HookFailed => None,
     }
 }
 
@@ -65,10 +64,10 @@ fn action(kind: EventKind) -> Option<TicketAction> {
 pub fn severity(kind: EventKind) -> &'static str {
     use EventKind::*;
     match kind {
-        RecoveryOpened | RecoveryNeedsOperator | ServiceDown => "critical",
-        GuestFailed | RecoveryHeld | EngineLost => "error",
+        RecoveryOpened | RecoveryNeedsOperator | ServiceDown | DatabaseRewound => "critical",
+        GuestFailed | RecoveryHeld | EngineLost | EngineAlone => "error",
         AgentLost | DeviceBad | HostFenced | HookFailed => "warning",
         RecoveryResumed | RecoveryClosed | HostReturned | DrillEnded | GuestRecovered | AgentBack
-        | DeviceGood | ServiceUp => "info",
+        | DeviceGood | ServiceUp | EngineJoined | ReconcileOnlyLeft => "info",
     }
 }

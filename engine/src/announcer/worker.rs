@@ -15,6 +15,7 @@ use super::AnnouncerOptions;
 use super::config::Hook;
 use super::message;
 use super::send::{self, Failure};
+use crate::failpoint::{self, Listener, Place};
 
 /// Attempts at once. Recoveries are told of side by side, but a receiver that comes back is not met by a crowd.
 const LANES: usize = 4;
@@ -33,6 +34,7 @@ pub(super) struct Worker {
     pub client: reqwest::Client,
     pub options: AnnouncerOptions,
     pub nudge: Arc<Notify>,
+    pub failpoints: Listener,
 }
 
 impl Worker {
@@ -103,10 +105,12 @@ impl Worker {
         }
         let message = message::build(&self.hook, &claimed.event, &self.options.source).map_err(Failure::new);
         let id = claimed.delivery.event.to_string();
+        failpoint::before(&self.failpoints, Place::Delivery).await;
         let sent = match message {
             Ok(message) => send::post(&self.client, &self.hook, &id, message, self.now()).await,
             Err(failure) => Err(failure),
         };
+        failpoint::after(&self.failpoints, Place::Delivery).await;
         self.record(claimed, sent.map(|()| "delivered")).await
     }
 

@@ -11,13 +11,16 @@ use halberd_core::host::{Admission, Host};
 use halberd_core::id::{BootId, HostId, InstanceId, NotificationId, SegmentId};
 use halberd_core::policy::Policy;
 use halberd_core::recovery::Subject;
+use halberd_core::runner::{Intent, Resolution};
 use halberd_core::segment::Segment;
 use halberd_core::sight::{HostSight, Rows};
 use halberd_core::time::{Mono, Stamp};
 use halberd_core::verdict::Verdict;
 use halberd_core::watchdog::{self, Said};
+use halberd_store::fence_ledger::{Fence, Ledger, TICK};
 use halberd_store::settings::Disarm;
 use halberd_types::beat::AgentKey;
+use uuid::Uuid;
 
 /// One host as this engine sees it.
 #[derive(Debug)]
@@ -88,11 +91,16 @@ pub struct Fleet {
     pub rows: Rows,
     /// Whether the last service list could be read, and why not.
     pub nova: Result<Mono, String>,
-    pub fences: Vec<Fenced>,
+    /// Off orders of all engines in the last day, by intent.
+    fences: BTreeMap<Uuid, Fenced>,
+    /// The ledger was read once: what it shows anew is new.
+    knows_ledger: bool,
     pub listening_since: Mono,
     /// What the other engines may have renewed.
     pub renewals: watchdog::Fold,
     pub disarmed: Option<brake::Disarmed>,
+    /// The database shows less than was remembered: why nothing is done, and the way out. Kept by [`crate::rewind`].
+    pub reconcile_only: Option<String>,
 }
 
 impl Fleet {
@@ -102,10 +110,12 @@ impl Fleet {
             segments: BTreeMap::new(),
             rows: Rows::default(),
             nova: Ok(now),
-            fences: Vec::new(),
+            fences: BTreeMap::new(),
+            knows_ledger: false,
             listening_since: now,
             renewals: watchdog::Fold::default(),
             disarmed: None,
+            reconcile_only: None,
         }
     }
 
@@ -208,11 +218,11 @@ impl Fleet {
         };
         brake::Fleet {
             hosts: self.hosts.values().map(peer).collect(),
-            fences: self.fences.clone(),
+            fences: self.fences.values().copied().collect(),
             listening_since: self.listening_since,
             dependencies_red,
             capacity: None,
-            reconcile_only: None,
+            reconcile_only: self.reconcile_only.clone(),
             disarmed: self.disarmed.clone(),
             released: Vec::new(),
         }
@@ -299,25 +309,61 @@ impl Fleet {
         hosts
     }
 
-    pub fn fence_ordered(&mut self, host: HostId, now: Mono) {
-        let day = 24 * 3_600 * 1_000;
-        self.fences.retain(|fence| now.0.saturating_sub(fence.at.0) < day);
-        let Some(known) = self.hosts.get(&host) else { return };
-        let read_on = known.sight.power.as_ref().is_some_and(|reading| reading.power == Power::On);
-        self.fences.push(Fenced {
-            host,
-            at: now,
-            read_on,
-            agent_evidence: known.sight.agent,
-            in_flight: true,
-        });
+    /// Takes the off orders of all engines. How old one is, is counted from when it was first seen here; what was there before this
+    /// engine is as old as the ledger can say, which is never more than it is.
+    pub fn take_ledger(&mut self, ledger: &Ledger, now: Mono) {
+        let was = std::mem::take(&mut self.fences);
+        let first = !std::mem::replace(&mut self.knows_ledger, true);
+        let taken = |fence: &Fence| {
+            let at = match was.get(&fence.intent) {
+                Some(known) => known.at,
+                None if first => Mono(now.0.saturating_sub(ms(ledger.age_at_least(fence)))),
+                None => now,
+            };
+            // An order whose end nobody wrote down is over by then: it goes through levels of seconds each.
+            let in_flight = fence.open && ledger.age_at_least(fence) < TICK;
+            let (host, read_on, agent_evidence) = (fence.host, fence.read_on, fence.agent);
+            (fence.intent, Fenced { host, at, read_on, agent_evidence, in_flight })
+        };
+        self.fences = ledger.fences.iter().map(taken).collect();
     }
 
-    pub fn fence_ended(&mut self, host: HostId) {
-        for fence in self.fences.iter_mut().filter(|fence| fence.host == host) {
-            fence.in_flight = false;
+    /// The off orders among these intents, for the ledger.
+    pub fn fences_of(&self, intents: &[Intent]) -> Vec<Fence> {
+        let off = intents.iter().filter(|intent| intent.effect == "power_off");
+        off.filter_map(|intent| {
+            let known = self.hosts.get(&intent.host?)?;
+            // Not read Off: one that nobody has read may be running, and costs its guests as much.
+            let read_on = known.sight.power.as_ref().is_none_or(|reading| reading.power != Power::Off);
+            let (host, agent) = (known.row.id, known.sight.agent);
+            Some(Fence { intent: intent.id, host, tick: 0, read_on, agent, open: true })
+        })
+        .collect()
+    }
+
+    /// Those of these intents that are off orders under way.
+    pub fn fences_ended(&self, resolved: &[Resolution]) -> Vec<Uuid> {
+        let known = |id: &Uuid| self.fences.get(id).is_some_and(|fence| fence.in_flight);
+        resolved.iter().map(|resolved| resolved.intent).filter(known).collect()
+    }
+
+    /// This engine has just written them: they count before the ledger is read again.
+    pub fn note_fences(&mut self, new: &[Fence], ended: &[Uuid], now: Mono) {
+        for fence in new {
+            let (host, read_on, agent_evidence) = (fence.host, fence.read_on, fence.agent);
+            let fenced = Fenced { host, at: now, read_on, agent_evidence, in_flight: true };
+            self.fences.insert(fence.intent, fenced);
+        }
+        for intent in ended {
+            if let Some(fence) = self.fences.get_mut(intent) {
+                fence.in_flight = false;
+            }
         }
     }
+}
+
+fn ms(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Known {

@@ -69,6 +69,7 @@ fn take(shared: &Shared, bytes: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
         fleet.hosts.get_mut(&host).and_then(|known| date(known, &beat, network, boot, shared.engine.0, now));
     let Some(heard) = heard else { return drop("replay") };
     metrics::counter!("halberd_beats_total").increment(1);
+    shared.engines.saying.heard();
     if let Some(known) = fleet.hosts.get_mut(&host) {
         known.addresses.insert(network, from);
         known.sight.hear(&heard);

@@ -6,13 +6,15 @@ use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::recovery::host::Purpose;
 use halberd_core::recovery::{Body, Subject};
 use halberd_core::runner::{Commit, Op, Reply, Runner, Sight};
-use halberd_store::{Error, commit, hosts, recoveries, write};
+use halberd_store::commit::{self, Beside};
+use halberd_store::{Error, hosts, recoveries, write};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Owned;
 use crate::clock;
+use crate::failpoint::{self, Place};
 use crate::ports::Order;
 use crate::shared::Shared;
 
@@ -24,7 +26,11 @@ const LEASE_LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::RecoveryId {
     let id = owned.recovery.id;
     let epoch = owned.recovery.epoch;
+    let term = owned.term;
     note_report_again(&shared, &owned).await;
+    if let Err(error) = crate::wishes::restore(&shared, id).await {
+        tracing::warn!(recovery = %id, %error, "what was released for it could not be read: its brakes hold until they are released again");
+    }
     let seed =
         u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk::<8>().expect("a uuid has sixteen bytes"));
     let mut runner = Runner::new(owned.recovery, owned.vmoves, owned.inherited, seed, clock::mono());
@@ -36,8 +42,13 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
         if let Err(error) = surround(&shared, &mut runner).await {
             tracing::warn!(recovery = %id, %error, "the host's row could not be read");
         }
+        // What a lapsed lease had handed out is void, also when the lease was renewed since: it is claimed afresh, or another's.
+        if shared.term(clock::mono()).is_some_and(|now| now != term) {
+            tracing::warn!(recovery = %id, epoch, "the lease had lapsed meanwhile; the recovery is given back and claimed afresh");
+            break;
+        }
         for op in runner.poll(clock::mono(), clock::stamp()) {
-            start(&shared, &runner, op, &replies, &driven);
+            start(&shared, &runner, op, &replies, &driven, term);
         }
         if runner.is_over() {
             break;
@@ -59,10 +70,10 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
         }
     }
     shared.fleet().doubt(&runner.recovery().subject, false);
+    shared.wishes.forget(id);
     if runner.is_lost() {
         tracing::warn!(recovery = %id, epoch, "another engine drives this recovery now");
     } else if runner.is_over() {
-        shared.wishes.forget(id);
         tracing::info!(recovery = %id, state = %runner.recovery().word(), reason = runner.recovery().reason, "recovery closed");
         shared.nudge.notify_waiters();
     } else {
@@ -131,16 +142,6 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
     let held = runner.recovery().hooks.held().is_some();
     let id = runner.recovery().id;
     let facts = &mut runner.facts;
-    let wishes = shared.wishes.get(id);
-    if held && facts.hook_wish.is_none() {
-        facts.hook_wish = shared.wishes.take_hook(id);
-    }
-    if facts.ordered.is_none() {
-        facts.ordered = shared.wishes.take_ordered(id);
-    }
-    if facts.power_on.is_none() {
-        facts.power_on = shared.wishes.take_power_on(id);
-    }
     if let Some(evidence) = fleet.evidence(host, now) {
         let newer = evidence
             .power
@@ -153,14 +154,7 @@ async fn surround(shared: &Shared, runner: &mut Runner) -> halberd_store::Result
         facts.evidence.power = facts.power.clone();
     }
     facts.fleet = fleet.brakes(now);
-    facts.fleet.released = wishes.released;
-    facts.confirmation = wishes.confirmation;
-    facts.cancelled = wishes.cancelled;
-    facts.readmitted = wishes.readmitted;
-    if shared.wishes.take_retry(id) {
-        facts.not_before = None;
-        facts.pauses.clear();
-    }
+    shared.wishes.tell(id, held, facts);
     facts.reserved = fleet.reserved(segment);
     facts.proved_off = fleet.proved_off();
     facts.segment_enabled = fleet.segments.get(&segment).is_none_or(|segment| segment.enabled);
@@ -178,6 +172,7 @@ fn start(
     op: Op,
     replies: &UnboundedSender<Reply>,
     driven: &CancellationToken,
+    term: u64,
 ) {
     let shared = shared.clone();
     let driven = driven.clone();
@@ -186,14 +181,22 @@ fn start(
     let name = runner.recovery().host_name.clone();
     tokio::spawn(async move {
         let reply = match op {
-            Op::Commit(content) => save(&shared, &content).await,
+            Op::Commit(content) => {
+                failpoint::before(&shared.failpoints, Place::Commit(&content)).await;
+                let reply = save(&shared, &content, term).await;
+                failpoint::after(&shared.failpoints, Place::Commit(&content)).await;
+                reply
+            }
             Op::ReadBack(nonce) => {
                 Reply::ReadBack(commit::was_applied(&shared.db, recovery, nonce).await.ok())
             }
             Op::Effect { intent, epoch, effect } => {
                 let drill = matches!(effect, Effect::PowerOff { drill: true, .. });
-                let order = Order { recovery, engine: shared.engine, epoch, drill };
-                Reply::Effect { intent, done: perform(&shared, &name, intent, order, &effect, driven).await }
+                let order = Order { recovery, engine: shared.engine, epoch, intent, drill };
+                failpoint::before(&shared.failpoints, Place::Send(&effect)).await;
+                let done = perform(&shared, &name, order, &effect, driven, term).await;
+                failpoint::after(&shared.failpoints, Place::Send(&effect)).await;
+                Reply::Effect { intent, done }
             }
             Op::Ask(query) => {
                 let sight = ask(&shared, &query).await;
@@ -204,15 +207,39 @@ fn start(
     });
 }
 
-async fn save(shared: &Shared, content: &Commit) -> Reply {
-    if !shared.may_act(clock::mono()) {
+async fn save(shared: &Shared, content: &Commit, term: u64) -> Reply {
+    if shared.term(clock::mono()) != Some(term) {
         return Reply::Unavailable("this engine's lease is not renewed".into());
     }
     let began = clock::mono();
-    let reply = match commit::apply(&shared.db, content, &shared.webhooks, clock::stamp()).await {
-        Ok(version) => Reply::Committed(version),
-        Err(Error::Lost(_)) => Reply::Lost,
+    let beside = {
+        let fleet = shared.fleet();
+        let (fences, ended) = (fleet.fences_of(&content.intents), fleet.fences_ended(&content.resolved));
+        Beside { answers: shared.wishes.answers(content), fences, ended }
+    };
+    let applied = commit::apply_beside(&shared.db, content, &beside, &shared.webhooks, clock::stamp()).await;
+    let reply = match applied {
+        Ok(version) => {
+            shared.wishes.answered(content.recovery.id, &beside.answers);
+            shared.fleet().note_fences(&beside.fences, &beside.ended, clock::mono());
+            crate::rewind::committed(shared, content, version).await;
+            Reply::Committed(version)
+        }
+        Err(Error::Lost(_)) => {
+            // Another engine's, or a row of before our last write: only the second is less than is remembered.
+            if let Err(error) = crate::rewind::look(shared).await {
+                tracing::warn!(recovery = %content.recovery.id, %error, "whether the database was rewound could not be seen");
+            }
+            Reply::Lost
+        }
         Err(Error::Ambiguous(_)) => Reply::Ambiguous,
+        Err(error @ Error::ReconcileOnly) => {
+            // Another engine found it a moment ago.
+            if let Err(error) = crate::rewind::look(shared).await {
+                tracing::warn!(%error, "why the engines are in reconcile-only could not be read");
+            }
+            Reply::Unavailable(error.to_string())
+        }
         Err(error @ (Error::Condition { .. } | Error::IntentOpen { .. })) => {
             tracing::warn!(recovery = %content.recovery.id, %error, "a transition does not fit any more; decided afresh");
             Reply::Conflict(error.to_string())
@@ -244,20 +271,23 @@ async fn refresh_rows(shared: &Shared, content: &Commit) {
 async fn perform(
     shared: &Shared,
     host_name: &str,
-    intent: Uuid,
     order: Order,
     effect: &Effect,
     driven: CancellationToken,
+    term: u64,
 ) -> Done {
-    if !shared.may_act(clock::mono()) {
-        return Done::NotExecuted { text: "this engine's lease is not renewed".into() };
+    if let Err(text) = crate::rewind::deed(shared).await {
+        return Done::NotExecuted { text };
+    }
+    if shared.term(clock::mono()) != Some(term) {
+        return Done::NotExecuted {
+            text: "this engine's lease is not renewed, or had lapsed meanwhile".into(),
+        };
     }
     metrics::counter!("halberd_effects_total", "effect" => effect.word()).increment(1);
     match effect {
         Effect::PowerOff { host, .. } => {
-            shared.fleet().fence_ordered(*host, clock::mono());
             let done = shared.power.off(*host, order).await;
-            shared.fleet().fence_ended(*host);
             match done {
                 Ok(report) => Done::Fenced { report },
                 Err(text) => Done::NotExecuted { text },
@@ -269,7 +299,7 @@ async fn perform(
             Ok(count) => Done::Accepted { note: format!("{count} sessions") },
             Err(text) => Done::NotExecuted { text },
         },
-        Effect::RunHook { call } => shared.hooks.run(call, unwanted(shared, &driven)).await,
+        Effect::RunHook { call } => shared.hooks.run(call, unwanted(shared, &driven, term)).await,
         effect => {
             let Some(cloud) = &shared.cloud else {
                 return Done::NotExecuted { text: "no [openstack] section is configured".into() };
@@ -281,7 +311,7 @@ async fn perform(
             {
                 shared.fleet().rows.touch(host);
             }
-            let done = cloud.perform(effect, intent).await;
+            let done = cloud.perform(effect, order.intent).await;
             if !matches!(done, Done::Accepted { .. }) {
                 tracing::info!(host = host_name, effect = effect.word(), ?done, "a call was not accepted");
             }
@@ -292,12 +322,15 @@ async fn perform(
 
 /// Ends when what runs for a recovery must end: it closed, was lost or given back, or this engine may not act any more. A lease ends for
 /// its holder first (STYLE 12), so what runs is ended before another engine begins it again.
-async fn unwanted(shared: &Shared, driven: &CancellationToken) -> String {
+async fn unwanted(shared: &Shared, driven: &CancellationToken, term: u64) -> String {
     loop {
         tokio::select! {
             () = driven.cancelled() => return "cut off: its recovery was closed or given back".into(),
             () = tokio::time::sleep(LEASE_LOOK) => {
-                if !shared.may_act(clock::mono()) {
+                if let Some(why) = shared.reconcile_only() {
+                    return format!("cut off: reconcile-only: {why}");
+                }
+                if shared.term(clock::mono()) != Some(term) {
                     return "cut off: this engine's lease is not renewed".into();
                 }
             }

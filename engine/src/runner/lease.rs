@@ -7,9 +7,10 @@ use halberd_core::lease::{Hold, Observed};
 use halberd_core::policy::Policy;
 use halberd_store::engines::{self, Registered};
 use halberd_store::{sightings, write};
-use serde_json::json;
+use serde_json::Value;
 
 use crate::clock;
+use crate::engines::{await_namesake, state};
 use crate::shared::Shared;
 
 /// Between two looks at a lease that must be waited for, and two tries to renew.
@@ -29,8 +30,7 @@ pub enum NameTaken {
 /// # Errors
 /// [`NameTaken::Alive`] when the namesake's counter moves (F68).
 pub async fn register(shared: &Shared) -> Result<(), NameTaken> {
-    let detail =
-        json!({"version": env!("CARGO_PKG_VERSION"), "heartbeat_listen": shared.config.heartbeat_listen});
+    let detail = Value::Object(state::stable(shared));
     let lease = Policy::ms(shared.policy.lease_ms);
     let mut seen: Option<Observed> = None;
     loop {
@@ -46,6 +46,7 @@ pub async fn register(shared: &Shared) -> Result<(), NameTaken> {
         .await?;
         match registered {
             Registered::Done { former } => {
+                crate::rewind::registered(shared, former);
                 if let Some(former) = former {
                     write(&shared.db, async |tx| sightings::forget(tx, former).await).await?;
                 }
@@ -67,6 +68,7 @@ pub async fn register(shared: &Shared) -> Result<(), NameTaken> {
                             "an engine of this name was here; waiting one lease to see whether it lives"
                         );
                         seen = Some(Observed::new(Some(row.id), 0, row.counter, clock::mono()));
+                        await_namesake(shared, &row).await;
                     }
                 }
             }
@@ -80,16 +82,24 @@ pub async fn run(shared: Arc<Shared>) {
     let mut counter = 0;
     while !shared.stop.is_cancelled() {
         if shared.renew_due(clock::mono()) {
+            let detail = state::detail(&shared);
             let sent = clock::mono();
-            match write(&shared.db, async |tx| engines::renew(tx, shared.engine, clock::stamp()).await).await
-            {
-                Ok(Some(_)) => {
+            let renewed = write(&shared.db, async |tx| {
+                engines::renew_saying(tx, shared.engine, &detail, clock::stamp()).await
+            })
+            .await;
+            shared.engines.saying.renewed_in(clock::mono().since(sent));
+            match renewed {
+                Ok(Some(shown)) => {
+                    crate::rewind::renewed(&shared, shown).await;
                     counter += 1;
                     shared.set_hold(|hold| match hold {
                         Some(hold) => hold.renewed(counter, sent),
                         None => *hold = Some(Hold::claimed(0, counter, &shared.policy, sent)),
                     });
                 }
+                Ok(None) if matches!(crate::rewind::row_gone(&shared).await, Ok(true)) => {}
+                Ok(None) if shared.stop.is_cancelled() => return,
                 Ok(None) => {
                     tracing::error!(
                         name = shared.name,

@@ -326,6 +326,10 @@ impl Service {
         let disarm = settings::disarm(&self.db)
             .await
             .map_err(|error| format!("the disarm switch cannot be read: {error}"))?;
+        let rewound = halberd_store::rewind::stands(&self.db).await;
+        if rewound.map_err(|error| format!("whether the database was rewound cannot be read: {error}"))? {
+            return Err(format!("reconcile-only: {}", crate::rewind::WAY_OUT));
+        }
         let beliefs = self.beliefs();
         let situation = Situation {
             kind: self.config.kind,

@@ -1,155 +1,253 @@
-//! What operators wished for (DESIGN 10.8): done, kept for the recovery it is meant for, or refused with the reason and the way out.
+//! What operators wished for (DESIGN 10.8): done, or refused with the reason and the way out.
+//!
+//! Any engine may die at any moment, so a wish has no other home than its row: it stays open until the transaction that does what it asks
+//! for closes it too. Who does it follows from what it is about:
+//!
+//! - A recovery's owner takes up what is wished of that recovery, whichever engine read it first. It is told to the recovery's next
+//!   steps ([`Kept`]), and the transition that does it answers it ([`Kept::answers`]). A new owner finds the row still open.
+//! - Whatever is about no recovery (the switch that stops all acting, a look at devices, the opening of a recovery) is taken by one
+//!   engine with a conditional update, from nobody or from an engine that is gone, and done and answered in one transaction where it
+//!   changes the database. Two about one subject are done in the order in which they were made.
+//! - What cannot be granted is refused by whoever sees it first; only one answer is stored.
 
 mod host;
+mod kept;
 mod recovery;
 mod site;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use halberd_core::brake::Gate;
-use halberd_core::facts::Confirmation;
-use halberd_core::hook::HookWish;
 use halberd_core::host::Asked;
-use halberd_core::id::RecoveryId;
+use halberd_core::id::{RecoveryId, WishId};
+use halberd_core::recovery::{Recovery, WORKFLOW_VERSION};
+use halberd_core::time::Mono;
 use halberd_store::wishes::{self, NewWish, WishRow};
-use halberd_store::{recoveries, write};
+use halberd_store::{Tx, write};
 use serde_json::json;
 
 use crate::clock;
 use crate::shared::Shared;
+pub use kept::{Held, Kept, Word};
+use recovery::unreadable;
 
-/// No more wishes are taken up in one round.
+/// No more wishes are looked at in one round.
 const ROUND: u32 = 50;
+/// Who asked for what is not done after this long is told that it is in hand.
+const SAY_AFTER: Duration = Duration::from_secs(1);
 
-/// What is kept for one recovery.
-#[derive(Clone, Debug, Default)]
-pub struct Wishes {
-    pub released: Vec<Gate>,
-    pub confirmation: Option<Confirmation>,
-    pub readmitted: Option<String>,
-    /// Who cancels it, and why.
-    pub cancelled: Option<String>,
-    /// The rest counts once, and is taken with the functions of [`Kept`]. Pauses are over: try again now.
-    retry: bool,
-    /// Turn its host off, dead or alive.
-    ordered: Option<Asked>,
-    /// Switch its host on once it is drained.
-    power_on: Option<Asked>,
-    /// About its held hook.
-    hook: Option<HookWish>,
+/// What one engine knows of the open wishes besides [`Kept`].
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<SeenWishes>);
+
+#[derive(Debug, Default)]
+struct SeenWishes {
+    /// When each open wish was first read; `None`: it was open already when this engine began to read.
+    since: BTreeMap<WishId, Option<Mono>>,
+    began: bool,
+    /// Taken by this run of the engine, and a task is at work on them.
+    in_hand: BTreeSet<WishId>,
 }
 
-/// Wishes by the recovery that is to take them up, so that the end of one takes none from another of the same host. In memory: an
-/// operator's word is given again after a restart rather than acted on unseen.
-#[derive(Debug, Default)]
-pub struct Kept(Mutex<BTreeMap<RecoveryId, Wishes>>);
-
-impl Kept {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<RecoveryId, Wishes>> {
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, SeenWishes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, recovery: RecoveryId, change: impl FnOnce(&mut Wishes)) {
-        change(self.all().entry(recovery).or_default());
+    /// Takes a look at all open wishes.
+    fn look(&self, open: &[WishRow], now: Mono) {
+        let mut seen = self.lock();
+        let first = seen.began.then_some(now);
+        seen.began = true;
+        seen.since.retain(|id, _| open.iter().any(|row| row.wish.id == *id));
+        for row in open {
+            seen.since.entry(row.wish.id).or_insert(first);
+        }
     }
 
-    fn take<T: Default>(&self, recovery: RecoveryId, of: impl FnOnce(&mut Wishes) -> &mut T) -> T {
-        self.all().get_mut(&recovery).map(|kept| std::mem::take(of(kept))).unwrap_or_default()
-    }
-
-    /// What is kept for a recovery.
-    pub fn get(&self, recovery: RecoveryId) -> Wishes {
-        self.all().get(&recovery).cloned().unwrap_or_default()
-    }
-
-    /// Takes the word about a recovery's held hook: it counts once.
-    pub fn take_hook(&self, recovery: RecoveryId) -> Option<HookWish> {
-        self.take(recovery, |kept| &mut kept.hook)
-    }
-
-    /// Takes the wish to try again: it counts once.
-    pub fn take_retry(&self, recovery: RecoveryId) -> bool {
-        self.take(recovery, |kept| &mut kept.retry)
-    }
-
-    /// Takes the order to turn its host off: it counts once.
-    pub fn take_ordered(&self, recovery: RecoveryId) -> Option<Asked> {
-        self.take(recovery, |kept| &mut kept.ordered)
-    }
-
-    /// Takes the order to switch its host on: it counts once.
-    pub fn take_power_on(&self, recovery: RecoveryId) -> Option<Asked> {
-        self.take(recovery, |kept| &mut kept.power_on)
-    }
-
-    /// Forgets what was wished of a recovery that is over.
-    pub fn forget(&self, recovery: RecoveryId) {
-        self.all().remove(&recovery);
+    /// Since when this engine has listened to the world with this wish before it. `None`: it came before this engine.
+    fn since(&self, wish: WishId) -> Option<Mono> {
+        self.lock().since.get(&wish).copied().flatten()
     }
 }
 
-/// Takes up every wish that nobody has taken.
+/// Wishes that are granted in reconcile-only: they do nothing to any host. The others are refused and not kept, as one may be of a day that
+/// was restored, and its reason gone.
+const WHILE_RECONCILING: [&str; 4] = ["check_devices", "disarm", "arm", "leave_reconcile_only"];
+
+/// What came of looking at a wish.
+enum Answer {
+    Granted(String),
+    Refused(String),
+    /// Told to its recovery, whose next transitions answer it.
+    Kept,
+    /// Somebody else's, or it was answered within its own transaction.
+    Left,
+}
+
+impl From<Result<String, String>> for Answer {
+    fn from(said: Result<String, String>) -> Answer {
+        match said {
+            Ok(text) => Answer::Granted(text),
+            Err(text) => Answer::Refused(text),
+        }
+    }
+}
+
+/// Looks at every open wish.
+///
+/// # Errors
+/// The database cannot be read: they stay open, and are looked at again.
 pub async fn take_wishes(shared: &Arc<Shared>) -> halberd_store::Result<()> {
-    for row in wishes::poll(&shared.db, ROUND).await? {
-        if row.taken_by == Some(shared.engine) {
+    let open = wishes::poll(&shared.db, ROUND).await?;
+    let now = clock::mono();
+    shared.seen_wishes.look(&open, now);
+    if open.len() < ROUND as usize {
+        shared.wishes.retain(|id| open.iter().any(|row| row.wish.id == id));
+    }
+    let mut subjects = BTreeSet::new();
+    for row in open {
+        if let Some(held) = shared.wishes.held(row.wish.id) {
+            say_in_hand(shared, &row, &held, now).await?;
             continue;
         }
-        let taken =
-            write(&shared.db, async |tx| wishes::take(tx, row.wish.id, row.taken_by, shared.engine).await)
-                .await?;
-        if !taken {
+        // An older one about the same is still to be taken up.
+        if !subjects.insert(id_of(&row.wish).to_owned()) {
             continue;
         }
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            let answer = grant(&shared, &row).await;
-            let (succeeded, text) = match &answer {
-                Ok(text) => (true, text.clone()),
-                Err(text) => (false, text.clone()),
-            };
-            tracing::info!(wish = %row.wish.id, kind = row.wish.kind, actor = row.wish.actor, succeeded, text, "wish answered");
-            let done = write(&shared.db, async |tx| {
-                wishes::done(tx, row.wish.id, succeeded, &json!({"text": text}), clock::stamp()).await
-            })
-            .await;
-            if let Err(error) = done {
-                tracing::warn!(wish = %row.wish.id, %error, "the answer to a wish could not be stored");
-            }
-        });
+        if let Some(why) =
+            shared.reconcile_only().filter(|_| !WHILE_RECONCILING.contains(&row.wish.kind.as_str()))
+        {
+            finish(shared, &row.wish, Answer::Refused(format!("reconcile-only: {why}"))).await;
+        } else if is_of_recovery(shared, &row.wish).await? {
+            let answer = of_recovery(shared, &row.wish).await;
+            finish(shared, &row.wish, answer).await;
+        } else if take(shared, &row).await? {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let answer = of_site(&shared, &row.wish).await;
+                finish(&shared, &row.wish, answer).await;
+                shared.seen_wishes.lock().in_hand.remove(&row.wish.id);
+            });
+        }
     }
     Ok(())
 }
 
-async fn grant(shared: &Shared, row: &WishRow) -> Result<String, String> {
-    let wish = &row.wish;
+/// Whether a recovery's owner has to do it. An order to turn a host off joins the recovery that is open.
+async fn is_of_recovery(shared: &Shared, wish: &NewWish) -> halberd_store::Result<bool> {
+    match wish.kind.as_str() {
+        "power_on" | "confirm_fenced" | "readmit" | "release" | "cancel" | "retry" => Ok(true),
+        "fence" => host::has_recovery(shared, wish).await,
+        _ => Ok(false),
+    }
+}
+
+/// Takes a wish for this engine: from nobody, from an engine that is gone, or from a task of its own that could not end it.
+async fn take(shared: &Shared, row: &WishRow) -> halberd_store::Result<bool> {
+    let id = row.wish.id;
+    if shared.seen_wishes.lock().in_hand.contains(&id) {
+        return Ok(false);
+    }
+    let taken = match row.taken_by {
+        Some(engine) if engine == shared.engine => true,
+        Some(engine) if !shared.engines.is_gone(engine) => false,
+        seen => write(&shared.db, async |tx| wishes::take(tx, id, seen, shared.engine).await).await?,
+    };
+    if taken {
+        shared.seen_wishes.lock().in_hand.insert(id);
+    }
+    Ok(taken)
+}
+
+async fn of_site(shared: &Shared, wish: &NewWish) -> Answer {
     match wish.kind.as_str() {
         "fence" => host::fence(shared, wish).await,
-        "power_on" => host::power_on(shared, wish).await,
         "drill" => host::drill(shared, wish).await,
-        "check_devices" => host::check_devices(shared, wish).await,
+        "check_devices" => host::check_devices(shared, wish).await.into(),
+        "disarm" => site::disarm(shared, wish).await,
+        "arm" => site::arm(shared, wish).await,
+        "leave_reconcile_only" => site::leave_reconcile_only(shared, wish).await,
+        other => Answer::Refused(format!("this version of the engine does not take the wish '{other}'")),
+    }
+}
+
+async fn of_recovery(shared: &Shared, wish: &NewWish) -> Answer {
+    match wish.kind.as_str() {
+        "fence" => host::join(shared, wish).await,
+        "power_on" => host::power_on(shared, wish).await,
         "confirm_fenced" => host::confirm_fenced(shared, wish).await,
         "readmit" => host::readmit(shared, wish).await,
         "release" => recovery::release(shared, wish).await,
         "cancel" => recovery::cancel(shared, wish).await,
-        "retry" => recovery::retry(shared, wish).await,
-        "disarm" => site::disarm(shared, wish).await,
-        "arm" => site::arm(shared).await,
-        other => Err(format!("this version of the engine does not take the wish '{other}'")),
+        _ => recovery::retry(shared, wish).await,
     }
 }
 
-/// Keeps a wish for a recovery, which must still be open when it is kept: what comes later than its end reaches nobody.
-async fn keep(shared: &Shared, recovery: RecoveryId, change: impl FnOnce(&mut Wishes)) -> Result<(), String> {
-    shared.wishes.change(recovery, change);
-    if let Ok(now) = recoveries::get(&shared.db, recovery).await
-        && !now.is_open()
-    {
-        shared.wishes.forget(recovery);
-        return Err(format!("the recovery has just ended: it is {}", now.word()));
+/// Stores the answer of what was not answered by a transition.
+async fn finish(shared: &Shared, wish: &NewWish, answer: Answer) {
+    let (succeeded, text) = match answer {
+        Answer::Granted(text) => (true, text),
+        Answer::Refused(text) => (false, text),
+        Answer::Kept | Answer::Left => return,
+    };
+    match write(&shared.db, async |tx| done(tx, wish, succeeded, &text).await).await {
+        Ok(true) => {
+            tracing::info!(wish = %wish.id, kind = wish.kind, actor = wish.actor, succeeded, text, "wish answered")
+        }
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(wish = %wish.id, %error, "the answer to a wish could not be stored; it is looked at again")
+        }
     }
+}
+
+/// Answers a wish in the unit of what was done for it. `false`: another engine has answered it, and nothing may be done for it.
+async fn done(tx: &mut Tx, wish: &NewWish, succeeded: bool, text: &str) -> halberd_store::Result<bool> {
+    wishes::done(tx, wish.id, succeeded, &json!({ "text": text }), clock::stamp()).await
+}
+
+/// Tells a wish to the recovery, if this engine drives it.
+fn keep(shared: &Shared, recovery: &Recovery, wish: &NewWish, word: Word, text: impl Into<String>) -> Answer {
+    if recovery.owner != Some(shared.engine) || recovery.workflow_version > WORKFLOW_VERSION {
+        return Answer::Left;
+    }
+    let held = Held { word, text: text.into(), since: clock::mono(), said: false };
+    shared.wishes.keep(recovery.id, wish.id, held);
     shared.changed.notify_waiters();
+    Answer::Kept
+}
+
+/// Who asked for something that takes long is told that it is in hand.
+async fn say_in_hand(shared: &Shared, row: &WishRow, held: &Held, now: Mono) -> halberd_store::Result<()> {
+    if held.said || now.since(held.since) < SAY_AFTER {
+        return Ok(());
+    }
+    let result = json!({ "text": held.text });
+    write(&shared.db, async |tx| wishes::say(tx, row.wish.id, &result).await).await?;
+    shared.wishes.said(row.wish.id);
     Ok(())
+}
+
+/// What a former owner of this recovery was allowed: brakes that were released for it stay so.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn restore(shared: &Shared, recovery: RecoveryId) -> halberd_store::Result<()> {
+    let granted = wishes::granted(&shared.db, "release").await?;
+    shared.wishes.released(recovery, released_for(&granted, recovery));
+    Ok(())
+}
+
+fn released_for(granted: &[WishRow], recovery: RecoveryId) -> Vec<Gate> {
+    let of = |row: &WishRow| {
+        let result = row.result.as_ref()?;
+        let gate = result["gate"].as_str()?;
+        (result["recovery"].as_str()? == recovery.to_string()).then(|| gate.parse().ok()).flatten()
+    };
+    granted.iter().filter_map(of).collect()
 }
 
 /// The last part of what the wish is about: an id.
@@ -166,33 +264,4 @@ fn who(wish: &NewWish) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn the_end_of_one_recovery_takes_nothing_from_another() {
-        let (failure, back) = (RecoveryId(Uuid::from_u128(1)), RecoveryId(Uuid::from_u128(2)));
-        let kept = Kept::default();
-        let by = Asked { actor: "ann".into(), reason: "work".into() };
-        kept.change(failure, |wishes| wishes.released.push(Gate::G4));
-        kept.change(back, |wishes| {
-            (wishes.power_on, wishes.readmitted) = (Some(by.clone()), Some("ann".into()))
-        });
-        kept.forget(failure);
-        assert!(kept.get(failure).released.is_empty());
-        assert_eq!(kept.get(back).readmitted.as_deref(), Some("ann"));
-        assert_eq!((kept.take_power_on(back), kept.take_power_on(back)), (Some(by), None), "it counts once");
-        kept.forget(back);
-        assert_eq!(kept.get(back).readmitted, None);
-    }
-
-    #[test]
-    fn what_counts_once_is_taken_from_its_own_recovery_alone() {
-        let (one, other) = (RecoveryId(Uuid::from_u128(1)), RecoveryId(Uuid::from_u128(2)));
-        let kept = Kept::default();
-        kept.change(one, |wishes| wishes.retry = true);
-        assert!(!kept.take_retry(other) && kept.take_retry(one) && !kept.take_retry(one));
-    }
-}
+mod tests;

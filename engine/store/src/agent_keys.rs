@@ -5,6 +5,7 @@ use halberd_core::time::Stamp;
 use secrecy::SecretSlice;
 
 use crate::error::{Error, Result};
+use crate::legible::legible;
 use crate::seal::{Place, Sealer};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
@@ -42,7 +43,7 @@ pub async fn get(mut on: impl Read, sealer: &Sealer, host: HostId) -> Result<Opt
 /// [`versions`] differ.
 pub async fn all_keys(mut on: impl Read, sealer: &Sealer) -> Result<Vec<(HostId, i64, SecretSlice<u8>)>> {
     let sql = "SELECT k.host, k.sealed, k.version FROM agent_keys k JOIN hosts h ON h.id = k.host WHERE h.deleted = 0";
-    all(&mut on, sql, vec![]).await?.iter().map(|row| open(row, sealer)).collect()
+    legible(&all(&mut on, sql, vec![]).await?, |row| open(row, sealer))
 }
 
 /// Which living hosts have a key, and of which version.

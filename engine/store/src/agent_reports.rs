@@ -44,7 +44,7 @@ pub async fn forget_before(tx: &mut Tx, at: Stamp) -> Result<u64> {
     tx.exec("DELETE FROM agent_reports WHERE at < ?", args![at]).await
 }
 
-fn read(row: &Row) -> Result<ReportRow> {
+pub(crate) fn read(row: &Row) -> Result<ReportRow> {
     let row = row.of("agent_reports", "id");
     Ok(ReportRow {
         id: row.id("id")?,

@@ -1,16 +1,23 @@
 //! Audit records, hash-chained: one chain per recovery (its id) and one per process for the rest (DESIGN 10.12).
 //!
-//! The head of each chain is a row of its own, moved by compare-and-swap; a checkpoint, itself a chain, lists all heads each
-//! minute. So a flipped byte, a missing record, a cut tail and a lost chain are found and the first bad record is named (S16).
+//! The head of each chain is a row of its own, moved by compare-and-swap; a checkpoint, itself a chain, lists heads each
+//! minute: all of them when an engine starts, then those that moved. So a flipped byte, a missing record, a cut tail and a lost chain
+//! are found and the first bad record is named (S16, [`verify`]). What retention takes away is noted in the checkpoints too
+//! (module `cut`): a record that is gone without such a note is missing.
+
+mod cut;
+mod verify;
 
 use std::collections::BTreeMap;
 
-use halberd_core::audit::{Broken, Entry, GENESIS, Link, hash, verify as verify_chain};
+use halberd_core::audit::{Entry, GENESIS, Link, hash};
 use halberd_core::id::{EngineId, RecoveryId};
 use halberd_core::time::Stamp;
 use serde_json::Value;
 
-use crate::db::Db;
+pub(crate) use cut::{Told, cut, cut_checkpoints, delete_below, fold_from, note_purged, remove_head};
+pub use verify::{Chain, inspect, verify};
+
 use crate::error::{Error, Result};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
@@ -130,76 +137,38 @@ pub async fn checkpoint(tx: &mut Tx, now: Stamp) -> Result<bool> {
     Ok(true)
 }
 
-/// Checks every chain against itself, its head and the last checkpoint; the answer is what is broken, first bad record each.
-pub async fn verify(db: &Db) -> Result<Vec<Broken>> {
-    // One moment's view: chains grow while they are checked.
-    let mut tx = db.snapshot().await?;
-    let mut on = &mut tx;
-    let heads = heads_of(&mut on).await?;
-    let chains = all(&mut on, "SELECT DISTINCT chain FROM audit", vec![]).await?;
-    let mut names: std::collections::BTreeSet<String> = heads.keys().cloned().collect();
-    for row in &chains {
-        names.insert(row.of("audit", "chain").string("chain")?);
-    }
-    let mut broken = Vec::new();
-    let mut promised: BTreeMap<String, (i64, String)> = BTreeMap::new();
-    // By one chain at a time, so that memory holds one chain; the checkpoints come first, as they vouch for the others.
-    let rest = names.iter().filter(|name| *name != CHECKPOINTS);
-    for name in names.get(CHECKPOINTS).into_iter().chain(rest) {
-        let rows = all(&mut on, "SELECT * FROM audit WHERE chain = ? ORDER BY sequence", args![name]).await?;
-        match check_chain(name, &rows, heads.get(name), promised.get(name)) {
-            Ok(last) if name == CHECKPOINTS => {
-                promised =
-                    last.and_then(|link| serde_json::from_value(link.entry.detail).ok()).unwrap_or_default();
-            }
-            Ok(_) => {}
-            Err(fault) => broken.push(fault),
-        }
-    }
-    for (chain, (sequence, _)) in promised {
-        if !names.contains(&chain) {
-            broken.push(Broken::Gap { chain, expected: sequence, found: 0 });
-        }
-    }
-    Ok(broken)
+/// What the checkpoints have said so far, as far as an engine has read them. Its default knows of nothing: the next checkpoint lists
+/// every chain.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    upto: i64,
+    told: Told,
 }
 
-fn check_chain(
-    chain: &str,
-    rows: &[Row],
-    head: Option<&(i64, String)>,
-    promised: Option<&(i64, String)>,
-) -> std::result::Result<Option<Link>, Broken> {
-    let mut links = Vec::with_capacity(rows.len());
-    for (i, row) in rows.iter().enumerate() {
-        // A record that cannot be read any more was changed; those before it are checked first, to name the first bad one.
-        match read(chain, row) {
-            Ok(record) => links.push(record),
-            Err(_) => {
-                verify_chain(chain, links.iter().map(|(link, hash)| (link, hash.as_str())))?;
-                return Err(Broken::Hash { chain: chain.to_owned(), sequence: i as i64 + 1 });
-            }
-        }
+/// Writes a checkpoint of the heads that moved since `listed`, by whichever engine that was written. `false`: none did.
+///
+/// Ten thousand recoveries have a megabyte of heads, which no database wants to take each minute.
+pub async fn checkpoint_changes(tx: &mut Tx, listed: &Listed, now: Stamp) -> Result<(Listed, bool)> {
+    let mut listed = listed.clone();
+    let heads = heads(&mut *tx).await?;
+    let end = heads.get(CHECKPOINTS).map_or(0, |head| head.0);
+    if listed.upto > 0 {
+        fold_from(&mut &mut *tx, listed.upto, &mut listed.told).await?;
     }
-    verify_chain(chain, links.iter().map(|(link, hash)| (link, hash.as_str())))?;
-    let length = links.len() as i64;
-    for (sequence, hash) in [head, promised].into_iter().flatten() {
-        match links.get(usize::try_from(*sequence - 1).unwrap_or(usize::MAX)) {
-            Some((_, stored)) if stored == hash => {}
-            Some(_) => return Err(Broken::Hash { chain: chain.to_owned(), sequence: *sequence }),
-            None => {
-                return Err(Broken::Gap { chain: chain.to_owned(), expected: length + 1, found: *sequence });
-            }
-        }
+    listed.upto = end;
+    let moved: BTreeMap<&String, &(i64, String)> = heads
+        .iter()
+        .filter(|(chain, head)| *chain != CHECKPOINTS && listed.told.heads.get(*chain) != Some(*head))
+        .collect();
+    if moved.is_empty() {
+        return Ok((listed, false));
     }
-    match head {
-        Some((sequence, _)) if *sequence == length => Ok(links.pop().map(|(link, _)| link)),
-        _ => Err(Broken::Gap {
-            chain: chain.to_owned(),
-            expected: length,
-            found: head.map_or(0, |head| head.0),
-        }),
-    }
+    let detail = serde_json::to_value(&moved).unwrap_or(Value::Null);
+    let text = format!("{} of {} chains", moved.len(), heads.len());
+    append(tx, CHECKPOINTS, 0, &[Entry::new("checkpoint_written", text, detail)], now).await?;
+    listed.told.heads.extend(moved.into_iter().map(|(chain, head)| (chain.clone(), head.clone())));
+    listed.upto = end + 1;
+    Ok((listed, true))
 }
 
 /// Every chain's head: last sequence and hash.
@@ -207,7 +176,7 @@ pub async fn heads(mut on: impl Read) -> Result<BTreeMap<String, (i64, String)>>
     heads_of(&mut on).await
 }
 
-async fn heads_of(on: &mut impl Read) -> Result<BTreeMap<String, (i64, String)>> {
+pub(crate) async fn heads_of(on: &mut impl Read) -> Result<BTreeMap<String, (i64, String)>> {
     let rows = all(on, "SELECT * FROM audit_heads", vec![]).await?;
     let read = |row: &Row| {
         let row = row.of("audit_heads", "chain");
@@ -216,7 +185,7 @@ async fn heads_of(on: &mut impl Read) -> Result<BTreeMap<String, (i64, String)>>
     rows.iter().map(read).collect()
 }
 
-fn read(chain: &str, row: &Row) -> Result<(Link, String)> {
+pub(crate) fn read(chain: &str, row: &Row) -> Result<(Link, String)> {
     let row = row.of("audit", "sequence");
     let detail: Value = row.json("detail")?;
     // The hash covers the detail as we write it; another spelling of the same value is a change as well.

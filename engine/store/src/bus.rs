@@ -207,6 +207,12 @@ pub async fn waiting(mut on: impl Read) -> Result<i64> {
     Ok(first(&mut on, sql, vec![]).await?.map_or(0, |row| row.first_int()))
 }
 
+/// When the oldest message that waits was written, for display; `None`: none waits.
+pub async fn oldest(mut on: impl Read) -> Result<Option<Stamp>> {
+    let row = first(&mut on, "SELECT MIN(at) AS at FROM bus_outbox", vec![]).await?;
+    row.map_or(Ok(None), |row| row.of("bus_outbox", "at").opt_stamp("at"))
+}
+
 /// How many were dropped since this database was made, because too many waited.
 pub async fn dropped(on: impl Read) -> Result<i64> {
     Ok(settings::get(on, DROPPED).await?.and_then(|(text, _)| text.parse().ok()).unwrap_or(0))
@@ -285,7 +291,7 @@ fn after(now: Stamp, span: Duration) -> Stamp {
     Stamp(now.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
 }
 
-fn read(row: &Row) -> Result<Waiting> {
+pub(crate) fn read(row: &Row) -> Result<Waiting> {
     let row = row.of("bus_outbox", "num");
     Ok(Waiting {
         num: row.int("num")?,

@@ -6,9 +6,11 @@ use halberd_core::time::Stamp;
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fence_ledger::{self, Fence};
 use crate::transaction::{Read, Tx, write};
-use crate::{audit, events, fence_drills, hosts, intents, notifications, recoveries, vmoves};
+use crate::wishes::{self, Answer};
+use crate::{audit, events, fence_drills, hosts, intents, notifications, recoveries, rewind, vmoves};
 
 /// Applies a commit; the answer is the recovery's new version.
 ///
@@ -16,12 +18,47 @@ use crate::{audit, events, fence_drills, hosts, intents, notifications, recoveri
 /// [`crate::Error::Lost`], [`crate::Error::IntentOpen`] and [`crate::Error::Condition`] leave nothing written. After
 /// [`crate::Error::Ambiguous`] ask [`was_applied`].
 pub async fn apply(db: &Db, commit: &Commit, webhooks: &[String], now: Stamp) -> Result<i64> {
-    write(db, async |tx| apply_in(tx, commit, webhooks, now).await).await
+    apply_beside(db, commit, &Beside::default(), webhooks, now).await
+}
+
+/// What is true from the moment of a transition, besides what it changes itself.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Answers to the wishes that it grants or ends: a wish is answered when what it asked for is durable.
+    pub answers: Vec<Answer>,
+    /// Off orders that it writes, for the brakes of all engines.
+    pub fences: Vec<Fence>,
+    /// Intents of off orders that it ends.
+    pub ended: Vec<Uuid>,
+}
+
+/// As [`apply`], with what is written beside it in the same transaction.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_beside(
+    db: &Db,
+    commit: &Commit,
+    beside: &Beside,
+    webhooks: &[String],
+    now: Stamp,
+) -> Result<i64> {
+    write(db, async |tx| {
+        let version = apply_in(tx, commit, webhooks, now).await?;
+        wishes::answer(tx, &beside.answers, now).await?;
+        fence_ledger::record(tx, &beside.fences, &beside.ended, now).await?;
+        Ok(version)
+    })
+    .await
 }
 
 /// The same inside a unit of the caller's.
 pub async fn apply_in(tx: &mut Tx, commit: &Commit, webhooks: &[String], now: Stamp) -> Result<i64> {
     let recovery = &commit.recovery;
+    // Whichever engine found it, no other's deed follows from a commit after it (I22).
+    if !commit.intents.is_empty() && rewind::stands(&mut *tx).await? {
+        return Err(Error::ReconcileOnly);
+    }
     // First, so that a writer of an older epoch changes no other row either (I5).
     recoveries::replace(tx, recovery, commit.nonce, now).await?;
     vmoves::upsert(tx, &commit.vmoves, now).await?;

@@ -153,6 +153,16 @@ impl Db {
         }
     }
 
+    /// How many connections were made so far. Each may lead to another server than the one before, or to one that has lost something
+    /// since: who relies on what it remembers compares afresh when this has grown. SQLite's file is the same as long as it is open.
+    pub fn connections(&self) -> u64 {
+        match self {
+            Db::Sqlite(_) => 1,
+            Db::Postgres(PostgresDb(server)) => server.connections(),
+            Db::Mysql(MysqlDb(server)) => server.connections(),
+        }
+    }
+
     /// Settings of the server that could be better; for readiness and `halberd doctor`. None of SQLite's: we make them ourselves.
     pub async fn findings(&self) -> Result<Vec<Finding>> {
         match self {

@@ -11,6 +11,7 @@ use halberd_core::time::Stamp;
 
 use crate::error::Result;
 use crate::events::{self, EventRow};
+use crate::legible::{legible, or_left};
 use crate::transaction::{Read, Tx, all};
 use crate::value::{Row, args};
 
@@ -76,13 +77,14 @@ pub async fn claim(
     let until = Stamp(now.0.saturating_add(i64::try_from(hold.as_micros()).unwrap_or(i64::MAX)));
     let mut claimed = Vec::with_capacity(due.len());
     for row in &due {
-        let mut delivery = read(row)?;
+        let Some(mut delivery) = or_left(read(row))? else { continue };
         let sql = "UPDATE deliveries SET next_at = ?, version = version + 1, updated_at = ? WHERE num = ? AND version = ?";
         if tx.exec(sql, args![until, now, delivery.num, delivery.version]).await? == 1 {
             delivery.version += 1;
             delivery.next_at = until;
-            let event = events::get(&mut *tx, delivery.event).await?;
-            claimed.push(Claimed { delivery, event });
+            // One of a newer version is left to an engine that can read it: it is due again when this claim has passed.
+            let event = or_left(events::get(&mut *tx, delivery.event).await)?;
+            claimed.extend(event.map(|event| Claimed { delivery, event }));
         }
     }
     Ok(claimed)
@@ -132,7 +134,7 @@ pub async fn list(
 ) -> Result<Vec<DeliveryRow>> {
     let sql = "SELECT * FROM deliveries WHERE (? = '' OR webhook = ?) AND (? = '' OR state = ?) ORDER BY num DESC LIMIT ?";
     let (webhook, state) = (webhook.unwrap_or_default(), state.map_or("", DeliveryState::as_str));
-    all(&mut on, sql, args![webhook, webhook, state, state, limit]).await?.iter().map(read).collect()
+    legible(&all(&mut on, sql, args![webhook, webhook, state, state, limit]).await?, read)
 }
 
 /// When the oldest pending delivery was made due, for the outbox' age; `None`: nothing is pending.
@@ -145,7 +147,7 @@ pub async fn oldest_pending(mut on: impl Read) -> Result<Option<Stamp>> {
     }
 }
 
-fn read(row: &Row) -> Result<DeliveryRow> {
+pub(crate) fn read(row: &Row) -> Result<DeliveryRow> {
     let row = row.of("deliveries", "num");
     Ok(DeliveryRow {
         num: row.int("num")?,

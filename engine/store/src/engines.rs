@@ -5,7 +5,9 @@ use halberd_core::id::EngineId;
 use halberd_core::time::Stamp;
 use serde_json::Value;
 
+use crate::db::Db;
 use crate::error::{Error, Result};
+use crate::migrate::newest_of_ours;
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
 
@@ -77,15 +79,88 @@ pub async fn renew(tx: &mut Tx, id: EngineId, now: Stamp) -> Result<Option<i64>>
     row.map(|row| row.of("engines", "name").int("counter")).transpose()
 }
 
+/// Renews the lease and says what the engine has to say of itself, in one statement. `None` as with [`renew`].
+pub async fn renew_saying(tx: &mut Tx, id: EngineId, detail: &Value, now: Stamp) -> Result<Option<i64>> {
+    let sql = "UPDATE engines SET counter = counter + 1, renewed_at = ?, detail = ? WHERE id = ? AND stopped_at IS NULL";
+    if tx.exec(sql, args![now, detail.to_string(), id]).await? == 0 {
+        return Ok(None);
+    }
+    let row = first(&mut &mut *tx, "SELECT name, counter FROM engines WHERE id = ?", args![id]).await?;
+    row.map(|row| row.of("engines", "name").int("counter")).transpose()
+}
+
 /// Keeps one member of a running engine's detail. `false`: another run has taken its name.
+///
+/// # Errors
+/// [`Error::Conflict`] when somebody else wrote the detail between the two statements; the unit is run again.
 pub async fn note(tx: &mut Tx, id: EngineId, member: &str, value: &Value) -> Result<bool> {
-    let Some(row) = first(&mut &mut *tx, "SELECT * FROM engines WHERE id = ?", args![id]).await? else {
-        return Ok(false);
-    };
-    let mut detail = read(&row)?.detail;
-    detail[member] = value.clone();
-    let sql = "UPDATE engines SET detail = ? WHERE id = ?";
-    Ok(tx.exec(sql, args![detail.to_string(), id]).await? == 1)
+    match seen(tx, id).await? {
+        Some((row, text)) => mark(tx, &row, &text, member, value.clone()).await,
+        None => Ok(false),
+    }
+}
+
+/// Marks an engine whose lease lapsed at this counter: its death is told. `false`: it was told, or the engine is not as it was seen.
+///
+/// # Errors
+/// As [`note`].
+pub async fn mark_dead(tx: &mut Tx, id: EngineId, counter: i64, now: Stamp) -> Result<bool> {
+    match seen(tx, id).await? {
+        Some((row, text)) if row.counter == counter && row.stopped_at.is_none() && !is_marked_dead(&row) => {
+            mark(tx, &row, &text, DIED, now.0.into()).await
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether its death was told and it has not renewed since.
+pub fn is_marked_dead(row: &EngineRow) -> bool {
+    row.detail.get(DIED).is_some()
+}
+
+/// Marks that another run of this name waits for this one's lease. `false`: it is not as it was seen.
+///
+/// # Errors
+/// As [`note`].
+pub async fn mark_awaited(tx: &mut Tx, id: EngineId, counter: i64, by: EngineId) -> Result<bool> {
+    match seen(tx, id).await? {
+        Some((row, text)) if row.counter == counter => {
+            mark(tx, &row, &text, AWAITED_BY, by.to_string().into()).await
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether another run of its name waits for its lease, so that its end is a restart.
+pub fn is_awaited(row: &EngineRow) -> bool {
+    row.detail.get(AWAITED_BY).is_some()
+}
+
+/// Members of the detail that others write into an engine's row; its next renewal writes them over.
+const DIED: &str = "died_at";
+const AWAITED_BY: &str = "awaited_by";
+
+/// The row, and its detail as it stands there.
+async fn seen(tx: &mut Tx, id: EngineId) -> Result<Option<(EngineRow, String)>> {
+    let row = first(&mut &mut *tx, "SELECT * FROM engines WHERE id = ?", args![id]).await?;
+    row.map(|row| Ok((read(&row)?, row.of("engines", "name").string("detail")?))).transpose()
+}
+
+async fn mark(tx: &mut Tx, row: &EngineRow, text: &str, member: &str, value: Value) -> Result<bool> {
+    let mut detail = row.detail.clone();
+    detail[member] = value;
+    // What is known of the row is all in its counter and its detail: nobody else's word is written over.
+    let sql = "UPDATE engines SET detail = ? WHERE id = ? AND counter = ? AND detail = ?";
+    let values = args![detail.to_string(), row.id, row.counter, text];
+    match tx.exec(sql, values).await? {
+        1 => Ok(true),
+        _ => Err(Error::Conflict { attempts: 1, source: None }),
+    }
+}
+
+/// The schema step that this program speaks on such a database.
+pub fn schema_step(db: &Db) -> i64 {
+    newest_of_ours(db.dialect())
 }
 
 /// A graceful stop.
@@ -104,7 +179,7 @@ pub async fn forget(tx: &mut Tx, name: &str) -> Result<bool> {
     Ok(tx.exec("DELETE FROM engines WHERE name = ? AND stopped_at IS NOT NULL", args![name]).await? == 1)
 }
 
-fn read(row: &Row) -> Result<EngineRow> {
+pub(crate) fn read(row: &Row) -> Result<EngineRow> {
     let row = row.of("engines", "name");
     Ok(EngineRow {
         name: row.string("name")?,

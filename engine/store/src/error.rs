@@ -24,6 +24,9 @@ pub enum Error {
     /// Somebody else holds the recovery or wrote it since it was read. Load it again; do not act.
     #[error("recovery {0} was taken over or changed by another engine; nothing was written")]
     Lost(RecoveryId),
+    /// Every engine is stopped until somebody has looked at the world ([`crate::rewind`], I22).
+    #[error("the engines are in reconcile-only: nothing was written that anything is to follow from")]
+    ReconcileOnly,
     /// An unresolved intent for the same subject stands (I8).
     #[error("an unresolved intent for {key} exists already; nothing was written")]
     IntentOpen { key: String },

@@ -6,6 +6,7 @@ use halberd_core::id::{EventId, RecoveryId};
 use halberd_core::time::Stamp;
 
 use crate::error::{Error, Result};
+use crate::legible::{legible, legible_from};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
 
@@ -82,7 +83,7 @@ async fn take_sequences(tx: &mut Tx, recovery: RecoveryId, count: i64) -> Result
 /// Events after a number, oldest first.
 pub async fn since(mut on: impl Read, num: i64, limit: u32) -> Result<Vec<EventRow>> {
     let sql = "SELECT * FROM events WHERE num > ? ORDER BY num LIMIT ?";
-    all(&mut on, sql, args![num, limit]).await?.iter().map(read).collect()
+    legible_from(&mut on, sql, num, limit, read).await
 }
 
 /// The newest event's number; 0 when there is none.
@@ -100,7 +101,65 @@ pub async fn get(mut on: impl Read, id: EventId) -> Result<EventRow> {
 /// Every event of a recovery, in order.
 pub async fn of_recovery(mut on: impl Read, recovery: RecoveryId) -> Result<Vec<EventRow>> {
     let sql = "SELECT * FROM events WHERE recovery = ? ORDER BY sequence";
-    all(&mut on, sql, args![recovery]).await?.iter().map(read).collect()
+    legible(&all(&mut on, sql, args![recovery]).await?, read)
+}
+
+/// A recovery whose events are not numbered from 1 without gaps up to what its row says (I30).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub recovery: String,
+    /// As the recovery's row says; `None`: there is no such row.
+    pub given: Option<i64>,
+    pub events: i64,
+    /// The highest number found.
+    pub last: i64,
+}
+
+impl std::fmt::Display for Gap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Gap { recovery, events, last, .. } = self;
+        match self.given {
+            Some(given) => write!(
+                f,
+                "recovery {recovery} gave its events the numbers up to {given}; {events} are there, the last is {last}"
+            ),
+            None => write!(f, "{events} events name the recovery {recovery}, which is not there"),
+        }
+    }
+}
+
+/// Every recovery with gaps among its events. What retention is just taking is none.
+pub async fn gaps(db: &crate::Db) -> Result<Vec<Gap>> {
+    let mut tx = db.snapshot().await?;
+    let mut on = &mut tx;
+    let leaving = crate::retention::leaving(&mut *on).await?;
+    let sql = "SELECT e.recovery, MAX(r.event_sequence) AS given, COUNT(*) AS events, MAX(e.sequence) AS last, \
+               COUNT(DISTINCT e.sequence) AS numbers, MIN(e.sequence) AS first FROM events e \
+               LEFT JOIN recoveries r ON r.id = e.recovery WHERE e.recovery IS NOT NULL GROUP BY e.recovery \
+               HAVING MAX(r.event_sequence) IS NULL OR MAX(r.event_sequence) <> COUNT(*) OR MAX(e.sequence) <> COUNT(*) \
+               OR MIN(e.sequence) <> 1 OR COUNT(DISTINCT e.sequence) <> COUNT(*) ORDER BY e.recovery";
+    let mut found = Vec::new();
+    for row in &all(&mut on, sql, vec![]).await? {
+        let row = row.of("events", "recovery");
+        let gap = Gap {
+            recovery: row.string("recovery")?,
+            given: row.opt_int("given")?,
+            events: row.int("events")?,
+            last: row.opt_int("last")?.unwrap_or(0),
+        };
+        if gap.given.is_some() || !leaving.contains(&gap.recovery) {
+            found.push(gap);
+        }
+    }
+    // Numbers were given, and no event is left.
+    let sql = "SELECT r.id, r.event_sequence FROM recoveries r WHERE r.event_sequence > 0 \
+               AND NOT EXISTS (SELECT 1 FROM events e WHERE e.recovery = r.id) ORDER BY r.id";
+    for row in &all(&mut on, sql, vec![]).await? {
+        let row = row.of("recoveries", "id");
+        let given = Some(row.int("event_sequence")?);
+        found.push(Gap { recovery: row.string("id")?, given, events: 0, last: 0 });
+    }
+    Ok(found)
 }
 
 pub(crate) fn read(row: &Row) -> Result<EventRow> {

@@ -6,6 +6,7 @@ use halberd_core::time::Stamp;
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::legible::{legible, legible_from};
 use crate::transaction::{Read, Tx, all};
 use crate::value::{Row, args};
 
@@ -54,13 +55,13 @@ pub async fn insert(tx: &mut Tx, piece: &NewEvidence, now: Stamp) -> Result<()> 
 /// The newest of a host, newest first.
 pub async fn list(mut on: impl Read, host: HostId, limit: u32) -> Result<Vec<EvidenceRow>> {
     let sql = "SELECT * FROM evidence WHERE host = ? ORDER BY num DESC LIMIT ?";
-    all(&mut on, sql, args![host, limit]).await?.iter().map(read).collect()
+    legible(&all(&mut on, sql, args![host, limit]).await?, read)
 }
 
 /// What came after `num`, all hosts, oldest first: how an engine learns of repeats. Begin at [`last`].
 pub async fn since(mut on: impl Read, num: i64, limit: u32) -> Result<Vec<EvidenceRow>> {
     let sql = "SELECT * FROM evidence WHERE num > ? ORDER BY num LIMIT ?";
-    all(&mut on, sql, args![num, limit]).await?.iter().map(read).collect()
+    legible_from(&mut on, sql, num, limit, read).await
 }
 
 /// The newest row's number; 0 when there is none.
@@ -69,7 +70,7 @@ pub async fn last(mut on: impl Read) -> Result<i64> {
     Ok(rows.first().map_or(0, Row::first_int))
 }
 
-fn read(row: &Row) -> Result<EvidenceRow> {
+pub(crate) fn read(row: &Row) -> Result<EvidenceRow> {
     let row = row.of("evidence", "num");
     let class = match row.opt_text("class")? {
         Some(_) => Some(row.word::<Class>("class")?),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::fence_drills;
+use crate::legible::legible;
 use crate::seal::{Place, SealError, Sealer};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
@@ -81,7 +82,7 @@ pub async fn get(mut on: impl Read, host: HostId) -> Result<Option<FenceDevicesR
 /// Every host's, masked.
 pub async fn list(mut on: impl Read) -> Result<Vec<FenceDevicesRow>> {
     let sql = "SELECT host, masked, version, updated_at FROM fence_devices ORDER BY host";
-    all(&mut on, sql, vec![]).await?.iter().map(read).collect()
+    legible(&all(&mut on, sql, vec![]).await?, read)
 }
 
 /// Hosts whose devices nobody needs just now, with the version of their devices: none of their recoveries is open, the way back
@@ -170,14 +171,14 @@ pub async fn checks(mut on: impl Read, host: HostId) -> Result<Vec<CheckRow>> {
 /// The last checks of every device; for readiness.
 pub async fn all_checks(mut on: impl Read) -> Result<Vec<CheckRow>> {
     let sql = "SELECT * FROM fence_checks ORDER BY host, level, position";
-    all(&mut on, sql, vec![]).await?.iter().map(read_check).collect()
+    legible(&all(&mut on, sql, vec![]).await?, read_check)
 }
 
 fn place(host: &str, version: i64) -> Place<'_> {
     Place { table: "fence_devices", row: host, version }
 }
 
-fn read(row: &Row) -> Result<FenceDevicesRow> {
+pub(crate) fn read(row: &Row) -> Result<FenceDevicesRow> {
     let row = row.of("fence_devices", "host");
     Ok(FenceDevicesRow {
         host: row.id("host")?,
@@ -187,7 +188,7 @@ fn read(row: &Row) -> Result<FenceDevicesRow> {
     })
 }
 
-fn read_check(row: &Row) -> Result<CheckRow> {
+pub(crate) fn read_check(row: &Row) -> Result<CheckRow> {
     let row = row.of("fence_checks", "host");
     Ok(CheckRow {
         host: row.id("host")?,

@@ -87,7 +87,7 @@ pub async fn standing(mut on: impl Read, host: HostId, device: &str, version: i6
     row.map(|row| Ok(row.of("fence_drills", "device").opt_stamp("at")?.is_some())).transpose()
 }
 
-fn read(row: &Row) -> Result<Drill> {
+pub(crate) fn read(row: &Row) -> Result<Drill> {
     let row = row.of("fence_drills", "device");
     Ok(Drill {
         host: row.id("host")?,

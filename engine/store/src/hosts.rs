@@ -8,6 +8,7 @@ use halberd_core::time::Stamp;
 
 use crate::bus;
 use crate::error::{Error, Result};
+use crate::legible::legible;
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::restore_policies;
 use crate::transaction::{Read, Tx, all, first};
@@ -152,11 +153,7 @@ pub async fn by_name(mut on: impl Read, name: &str) -> Result<Option<Stored<Host
 
 /// Every living host, by name: an engine's whole fleet.
 pub async fn all_living(mut on: impl Read) -> Result<Vec<Stored<Host>>> {
-    all(&mut on, "SELECT * FROM hosts WHERE deleted = 0 ORDER BY name", vec![])
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+    legible(&all(&mut on, "SELECT * FROM hosts WHERE deleted = 0 ORDER BY name", vec![]).await?, read)
 }
 
 /// Living hosts by v1's rules.
@@ -173,7 +170,7 @@ pub async fn list(mut on: impl Read, filter: &HostFilter, page: &Page) -> Result
         }
         None => &mut by,
     };
-    run_list(&mut on, &TABLE, by, page).await?.iter().map(read).collect()
+    legible(&run_list(&mut on, &TABLE, by, page).await?, read)
 }
 
 /// Reserved hosts of a segment that nobody holds, newest first (contract 3.4).
@@ -181,7 +178,7 @@ pub async fn reserved_free(mut on: impl Read, segment: SegmentId) -> Result<Vec<
     let sql = "SELECT * FROM hosts WHERE segment = ? AND deleted = 0 AND reserved = 1 AND reserved_by IS NULL \
                AND maintenance_operator + maintenance_recovery + maintenance_process = 0 AND admission = 'in' \
                ORDER BY created_at DESC, num DESC";
-    all(&mut on, sql, args![segment]).await?.iter().map(read).collect()
+    legible(&all(&mut on, sql, args![segment]).await?, read)
 }
 
 /// An operator's change. The caller asked [`check_free`] before, in the same transaction, where v1 wants a 409.
@@ -436,7 +433,7 @@ pub async fn keep_identity(
     Ok(())
 }
 
-fn read(row: &Row) -> Result<Stored<Host>> {
+pub(crate) fn read(row: &Row) -> Result<Stored<Host>> {
     let row = row.of("hosts", "id");
     let host = Host {
         id: row.id("id")?,

@@ -126,7 +126,7 @@ pub async fn record(tx: &mut Tx, intents: &[Intent], resolved: &[Resolution], no
     insert(tx, intents, now).await
 }
 
-fn read(row: &Row) -> Result<IntentRow> {
+pub(crate) fn read(row: &Row) -> Result<IntentRow> {
     let row = row.of("intents", "id");
     let intent = Intent {
         id: row.id("id")?,

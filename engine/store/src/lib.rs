@@ -15,10 +15,13 @@
 //! # }
 //! ```
 
+pub mod about;
 pub mod agent_keys;
 pub mod agent_reports;
 pub mod audit;
+pub mod backup;
 pub mod bus;
+pub mod check;
 pub mod commit;
 pub mod db;
 pub mod deliveries;
@@ -31,10 +34,13 @@ pub mod evidence;
 pub mod fence_devices;
 pub mod fence_drills;
 pub mod fence_history;
+pub mod fence_ledger;
 mod group;
 pub mod hosts;
+pub mod identity;
 pub mod import;
 pub mod intents;
+pub mod legible;
 pub mod list;
 pub mod migrate;
 pub mod notifications;
@@ -43,6 +49,8 @@ pub mod recoveries;
 mod refusal;
 mod rekey;
 pub mod restore_policies;
+pub mod retention;
+pub mod rewind;
 pub mod seal;
 pub mod segments;
 mod server;
@@ -50,6 +58,7 @@ pub mod services;
 pub mod sessions;
 pub mod settings;
 pub mod sightings;
+pub mod size;
 mod sqlite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

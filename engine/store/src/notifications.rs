@@ -16,6 +16,7 @@ use sqlx::AssertSqlSafe;
 use crate::bus;
 use crate::error::{Error, Result};
 use crate::evidence;
+use crate::legible::{legible, legible_from};
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Arg, Row, args, json as to_json};
@@ -214,13 +215,13 @@ pub async fn list(
         .and_some("status = ?", filter.status.as_deref())
         .and_some("generated_at >= ?", filter.generated_since)
         .and_some("segment = ?", filter.segment);
-    run_list(&mut on, &TABLE, by, page).await?.iter().map(read).collect()
+    legible(&run_list(&mut on, &TABLE, by, page).await?, read)
 }
 
 /// Reports that no engine has taken up, oldest first.
 pub async fn list_new(mut on: impl Read, limit: u32) -> Result<Vec<Stored<Notification>>> {
-    let sql = "SELECT * FROM notifications WHERE status = 'new' ORDER BY num LIMIT ?";
-    all(&mut on, sql, args![limit]).await?.iter().map(read).collect()
+    let sql = "SELECT * FROM notifications WHERE status = 'new' AND num > ? ORDER BY num LIMIT ?";
+    legible_from(&mut on, sql, 0, limit, read).await
 }
 
 /// The recovery a report led to or joined.
@@ -331,7 +332,7 @@ pub async fn count(mut on: impl Read, statuses: &[NotificationStatus]) -> Result
     Ok(first(&mut on, sql, values).await?.map_or(0, |row| row.first_int()))
 }
 
-fn read(row: &Row) -> Result<Stored<Notification>> {
+pub(crate) fn read(row: &Row) -> Result<Stored<Notification>> {
     let row = row.of("notifications", "id");
     let report = Notification {
         id: row.id("id")?,

@@ -59,7 +59,7 @@ pub async fn done(
     Ok(tx.exec(sql, args![now, succeeded, result.to_string(), id, host]).await? == 1)
 }
 
-fn read(row: &Row) -> Result<OrderRow> {
+pub(crate) fn read(row: &Row) -> Result<OrderRow> {
     let row = row.of("orders", "id");
     Ok(OrderRow {
         num: row.int("num")?,

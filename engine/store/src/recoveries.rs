@@ -4,16 +4,17 @@ use halberd_core::audit::Entry;
 use halberd_core::event::Event;
 use halberd_core::id::{EngineId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::notification::{Notification, NotificationStatus};
-use halberd_core::recovery::{Recovery, StateWord, Subject};
+use halberd_core::recovery::{Recovery, StateWord, Subject, WORKFLOW_VERSION};
 use halberd_core::segment::RecoveryMethod;
 use halberd_core::time::Stamp;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::legible::legible;
 use crate::list::{Filter, Page, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args, json};
-use crate::{audit, events, notifications};
+use crate::{audit, events, notifications, rewind};
 
 const TABLE: Table = Table {
     what: "recovery",
@@ -144,7 +145,8 @@ pub(crate) async fn insert(tx: &mut Tx, recovery: &Recovery, key: &str, now: Sta
 }
 
 /// Takes a recovery over, if it still is as it was seen: the one portable claim, a single conditional update (DESIGN 3).
-/// `None`: somebody was faster. The epoch is one higher than any before it.
+/// `None`: somebody was faster, the engines are in reconcile-only ([`rewind`]: what is lost may be a claim of the very epoch), or a newer version's workflow writes it, which is left to an engine of that version (I32). The epoch is
+/// one higher than any before it.
 pub async fn claim(
     tx: &mut Tx,
     id: RecoveryId,
@@ -153,19 +155,28 @@ pub async fn claim(
     engine: EngineId,
     now: Stamp,
 ) -> Result<Option<Recovery>> {
+    if rewind::stands(&mut *tx).await? {
+        return Ok(None);
+    }
     let won = match seen_owner {
         Some(owner) => {
             let sql = "UPDATE recoveries SET owner = ?, epoch = epoch + 1, version = version + 1, updated_at = ? \
-                       WHERE id = ? AND epoch = ? AND owner = ? AND open_key IS NOT NULL";
-            tx.exec(sql, args![engine, now, id, seen_epoch, owner]).await?
+                       WHERE id = ? AND epoch = ? AND owner = ? AND open_key IS NOT NULL AND workflow_version <= ?";
+            tx.exec(sql, args![engine, now, id, seen_epoch, owner, WORKFLOW_VERSION]).await?
         }
         None => {
             let sql = "UPDATE recoveries SET owner = ?, epoch = epoch + 1, version = version + 1, updated_at = ? \
-                       WHERE id = ? AND epoch = ? AND owner IS NULL AND open_key IS NOT NULL";
-            tx.exec(sql, args![engine, now, id, seen_epoch]).await?
+                       WHERE id = ? AND epoch = ? AND owner IS NULL AND open_key IS NOT NULL AND workflow_version <= ?";
+            tx.exec(sql, args![engine, now, id, seen_epoch, WORKFLOW_VERSION]).await?
         }
     };
     if won == 1 { get(&mut *tx, id).await.map(Some) } else { Ok(None) }
+}
+
+/// Says that a recovery was written by another version's workflow; for tests of upgrades.
+#[cfg(any(test, feature = "testing"))]
+pub async fn set_workflow(tx: &mut Tx, id: RecoveryId, version: u32) -> Result<()> {
+    tx.exec("UPDATE recoveries SET workflow_version = ? WHERE id = ?", args![version, id]).await.map(drop)
 }
 
 /// Gives a recovery back at a graceful stop, so that nobody need wait for the lease. `false`: it was not ours any more.
@@ -187,7 +198,14 @@ pub async fn open_for(mut on: impl Read, subject: &Subject) -> Result<Option<Rec
     row.as_ref().map(read).transpose()
 }
 
-/// Every open recovery, oldest first.
+/// Whether a recovery of a subject is open, whatever version wrote it.
+pub async fn is_open_for(mut on: impl Read, subject: &Subject) -> Result<bool> {
+    let sql = "SELECT 1 AS n FROM recoveries WHERE open_key = ?";
+    Ok(first(&mut on, sql, args![subject.open_key()]).await?.is_some())
+}
+
+/// Every open recovery, oldest first; all of them or an error: whoever asks whether anything is under way must not miss one. What an
+/// engine works on it finds by [`holders`], which one bad document does not hide.
 pub async fn list_open(mut on: impl Read) -> Result<Vec<Recovery>> {
     let sql = "SELECT * FROM recoveries WHERE open_key IS NOT NULL ORDER BY num";
     all(&mut on, sql, vec![]).await?.iter().map(read).collect()
@@ -195,17 +213,25 @@ pub async fn list_open(mut on: impl Read) -> Result<Vec<Recovery>> {
 
 /// Who holds each open recovery, without its documents: what an engine polls.
 pub async fn holders(mut on: impl Read) -> Result<Vec<Holder>> {
-    let sql = "SELECT id, owner, epoch, version FROM recoveries WHERE open_key IS NOT NULL ORDER BY num";
+    let sql = "SELECT id, owner, epoch, version, workflow_version FROM recoveries WHERE open_key IS NOT NULL ORDER BY num";
     let read = |row: &Row| {
         let row = row.of("recoveries", "id");
         Ok(Holder {
+            workflow: row.number("workflow_version")?,
             id: row.id("id")?,
             owner: row.opt_id("owner")?,
             epoch: row.int("epoch")?,
             version: row.int("version")?,
         })
     };
-    all(&mut on, sql, vec![]).await?.iter().map(read).collect()
+    legible(&all(&mut on, sql, vec![]).await?, read)
+}
+
+/// Whether any does something now or is about to: it waits for nobody, and for no host to come back.
+pub async fn any_at_work(mut on: impl Read) -> Result<bool> {
+    let sql = "SELECT 1 AS n FROM recoveries WHERE open_key IS NOT NULL \
+               AND state NOT IN ('held', 'needs_operator', 'returning', 'draining', 'out', 'admitted') LIMIT 1";
+    Ok(first(&mut on, sql, vec![]).await?.is_some())
 }
 
 /// An open recovery and its holder.
@@ -215,6 +241,8 @@ pub struct Holder {
     pub owner: Option<EngineId>,
     pub epoch: i64,
     pub version: i64,
+    /// The workflow version that it was written by.
+    pub workflow: u32,
 }
 
 /// Recoveries with their numeric ids, newest first unless the page says otherwise.
@@ -231,7 +259,7 @@ pub async fn list(mut on: impl Read, filter: &RecoveryFilter, page: &Page) -> Re
         None => &mut by,
     };
     let rows = run_list(&mut on, &TABLE, by, page).await?;
-    rows.iter().map(|row| Ok((row.of("recoveries", "id").int("num")?, read(row)?))).collect()
+    legible(&rows, |row| Ok((row.of("recoveries", "id").int("num")?, read(row)?)))
 }
 
 /// How many of each kind are open; for metrics.
@@ -276,7 +304,7 @@ pub(crate) async fn has_nonce(mut on: impl Read, id: RecoveryId, nonce: Uuid) ->
     Ok(first(&mut on, sql, args![id, nonce]).await?.is_some())
 }
 
-fn read(row: &Row) -> Result<Recovery> {
+pub(crate) fn read(row: &Row) -> Result<Recovery> {
     let row = row.of("recoveries", "id");
     let state: StateWord = row.word("state")?;
     let recovery = Recovery {

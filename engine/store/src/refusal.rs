@@ -58,11 +58,19 @@ pub(crate) fn is_conflict(dialect: Dialect, error: &sqlx::Error) -> bool {
     match dialect {
         // SQLITE_BUSY and SQLITE_LOCKED in all their kinds.
         Dialect::Sqlite => matches!(sqlite_code(error), Some(5 | 6)),
-        // Serialization failure, deadlock, a row's lock not given in time.
-        Dialect::Postgres => matches!(sqlstate(error).as_deref(), Some("40001" | "40P01" | "55P03")),
+        // Serialization failure, deadlock, a row's lock not given in time; a plan of before a migration.
+        Dialect::Postgres => {
+            matches!(sqlstate(error).as_deref(), Some("40001" | "40P01" | "55P03")) || is_stale_plan(error)
+        }
         // Deadlock (Galera's certification conflict among them), lock wait timeout, record changed since it was read.
         Dialect::Mysql => matches!(mysql_number(error), Some(1213 | 1205 | 1020)),
     }
+}
+
+/// A step of a newer version (I32) added a column to a table while this connection knew a statement that reads it: PostgreSQL then refuses
+/// the statement on this connection for ever ("cached plan must not change result type", feature_not_supported), and on no other.
+pub(crate) fn is_stale_plan(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(_)) && sqlstate(error).as_deref() == Some("0A000")
 }
 
 /// The commit may have happened: read it back. In-process SQLite has only its worker thread to lose.
@@ -106,11 +114,11 @@ fn reason(dialect: Dialect, error: &sqlx::Error) -> Option<&'static str> {
             std::io::ErrorKind::TimedOut => {
                 "it does not answer; see whether the server hangs or the network drops its packets"
             }
+            // What a handshake says of a certificate that it does not take.
+            std::io::ErrorKind::InvalidData => TLS,
             _ => "the connection failed",
         }),
-        sqlx::Error::Tls(_) => Some(
-            "TLS to the server failed; see its certificate, the name in [database] url, and the CA file named there",
-        ),
+        sqlx::Error::Tls(_) => Some(TLS),
         sqlx::Error::Configuration(why) => why.downcast_ref::<Unfit>().map(|unfit| unfit.0),
         sqlx::Error::Database(_) => match dialect {
             Dialect::Sqlite => sqlite_reason(sqlite_code(error)?),
@@ -135,12 +143,15 @@ fn sqlite_reason(code: i32) -> Option<&'static str> {
 const WRONG_LOGIN: &str =
     "user or password in [database] url is wrong, or the server does not let that user in from here";
 const NO_DATABASE: &str = "the database named in [database] url does not exist on that server; create it, then run `halberd db migrate`";
-const NO_SCHEMA: &str = "its schema is missing; run `halberd db migrate`";
-const NO_RIGHT: &str = "its user lacks a right; make it owner of the database, or grant it all on it";
+pub(crate) const NO_SCHEMA: &str = "its schema is missing; run `halberd db migrate`";
+pub(crate) const NO_RIGHT: &str =
+    "its user lacks a right; make it owner of the database, or grant it all on it";
 const FULL: &str = "its disk is full";
 const TOO_MANY: &str =
     "it takes no more connections; raise its max_connections, or close those that nobody needs";
 const STARTING: &str = "it is starting up or shutting down";
+const STOOD_STILL: &str =
+    "it ended a transaction that said nothing for seconds; this process or its network stood still";
 const SLOW: &str = "it took too long over a statement; see what else it is doing";
 
 /// A server that answers and must not be used.
@@ -153,12 +164,31 @@ pub(crate) const STANDBY: &str = "it is a standby or read-only and not the prima
 pub(crate) const NOT_PRIMARY: &str = "this node is not in Galera's primary component (partitioned, joining, or the cluster stands); use \
                                       another node, or bring the cluster back to a primary component";
 
+const TLS: &str =
+    "TLS to the server failed; see its certificate, the name in [database] url, and the CA file named there";
+pub(crate) const FOREIGN: &str = "what answers at its address does not speak as such a server; see scheme, host and port of [database] url";
+pub(crate) const HALF: &str =
+    "a restore of it began and did not end; run the same `halberd db restore` again, it begins afresh";
+
+/// Drivers take the first host or none of such a list, and two clusters' addresses in one URL would be two databases.
+pub(crate) fn one_host(url: &str) -> std::result::Result<(), String> {
+    let authority =
+        url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+    let hosts = authority.rsplit('@').next().unwrap_or_default();
+    if hosts.contains(',') {
+        return Err("it names several hosts; name one address, that of the primary or the one that follows it (a virtual address, a \
+                    proxy)".into());
+    }
+    Ok(())
+}
+
 fn postgres_reason(state: &str) -> Option<&'static str> {
     Some(match state {
         "53100" => FULL,
         "53200" => "it is out of memory",
         "53300" | "53400" => TOO_MANY,
-        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => STARTING,
+        "57P01" | "57P02" | "57P03" | "57P05" => STARTING,
+        "25P03" => STOOD_STILL,
         "57014" => SLOW,
         "25006" => STANDBY,
         "28P01" | "28000" => WRONG_LOGIN,

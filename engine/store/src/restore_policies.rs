@@ -52,7 +52,7 @@ pub(crate) async fn forget(tx: &mut Tx, host: HostId) -> Result<()> {
     Ok(())
 }
 
-fn read(row: &Row) -> Result<FormerPolicy> {
+pub(crate) fn read(row: &Row) -> Result<FormerPolicy> {
     let row = row.of("restore_policies", "device");
     Ok(FormerPolicy {
         host: row.id("host")?,

@@ -155,7 +155,7 @@ impl Sealer {
     }
 }
 
-fn key_of(bytes: &[u8]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+pub(crate) fn key_of(bytes: &[u8]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     if let Ok(raw) = <[u8; KEY_BYTES]>::try_from(bytes) {
         return Some(Zeroizing::new(raw));
     }
@@ -163,7 +163,7 @@ fn key_of(bytes: &[u8]) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     <[u8; KEY_BYTES]>::try_from(decoded.as_slice()).ok().map(Zeroizing::new)
 }
 
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
     let (pairs, rest) = text.as_chunks::<2>();
     if !rest.is_empty() {

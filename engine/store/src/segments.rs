@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::bus;
 use crate::error::{Error, Result};
+use crate::legible::legible;
 use crate::list::{Filter, Page, Stored, Table, list as run_list};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
@@ -77,7 +78,7 @@ pub async fn list(mut on: impl Read, filter: &SegmentFilter, page: &Page) -> Res
         .and_some("recovery_method = ?", filter.recovery_method.as_deref())
         .and_some("service_type = ?", filter.service_type.as_deref())
         .and_some("enabled = ?", filter.enabled);
-    run_list(&mut on, &TABLE, by, page).await?.iter().map(read).collect()
+    legible(&run_list(&mut on, &TABLE, by, page).await?, read)
 }
 
 /// Writes every changeable field.
@@ -154,7 +155,7 @@ pub async fn policies(mut on: impl Read) -> Result<Vec<(SegmentId, Value)>> {
         let row = row.of("segment_policy", "segment");
         Ok((row.id("segment")?, row.json("policy")?))
     };
-    rows.iter().map(read).collect()
+    legible(&rows, read)
 }
 
 /// Replaces what the segment overrides.
@@ -178,7 +179,7 @@ pub async fn set_policy(tx: &mut Tx, id: SegmentId, policy: &Value, now: Stamp) 
     Ok(())
 }
 
-fn read(row: &Row) -> Result<Stored<Segment>> {
+pub(crate) fn read(row: &Row) -> Result<Stored<Segment>> {
     let row = row.of("segments", "id");
     let segment = Segment {
         id: row.id("id")?,

@@ -5,6 +5,7 @@ use halberd_core::time::Stamp;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::legible::legible;
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
 
@@ -106,7 +107,7 @@ async fn keep_ledger(tx: &mut Tx, id: ServiceId, seen: &Seen<'_>, now: Stamp) ->
 }
 
 pub async fn list(mut on: impl Read) -> Result<Vec<ServiceRow>> {
-    all(&mut on, "SELECT * FROM services ORDER BY name", vec![]).await?.iter().map(read).collect()
+    legible(&all(&mut on, "SELECT * FROM services ORDER BY name", vec![]).await?, read)
 }
 
 pub async fn by_name(mut on: impl Read, name: &str) -> Result<Option<ServiceRow>> {
@@ -130,7 +131,7 @@ pub async fn downs(mut on: impl Read, service: ServiceId, from: Stamp) -> Result
     all(&mut on, sql, args![service, from]).await?.iter().map(read).collect()
 }
 
-fn read(row: &Row) -> Result<ServiceRow> {
+pub(crate) fn read(row: &Row) -> Result<ServiceRow> {
     let row = row.of("services", "name");
     Ok(ServiceRow {
         num: row.int("num")?,

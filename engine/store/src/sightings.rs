@@ -5,6 +5,7 @@ use halberd_core::id::{BootId, EngineId, HostId};
 use halberd_core::time::Stamp;
 
 use crate::error::{Error, Result};
+use crate::legible::legible;
 use crate::transaction::{Read, Tx, all};
 use crate::value::{Row, args};
 
@@ -31,7 +32,7 @@ pub async fn record(tx: &mut Tx, sighting: &SightingRow) -> Result<()> {
 
 /// Every engine's sight of every host.
 pub async fn list(mut on: impl Read) -> Result<Vec<SightingRow>> {
-    all(&mut on, "SELECT * FROM sightings ORDER BY host, engine", vec![]).await?.iter().map(read).collect()
+    legible(&all(&mut on, "SELECT * FROM sightings ORDER BY host, engine", vec![]).await?, read)
 }
 
 /// Every engine's sight of one host.
@@ -49,7 +50,7 @@ pub async fn forget(tx: &mut Tx, engine: EngineId) -> Result<()> {
     Ok(())
 }
 
-fn read(row: &Row) -> Result<SightingRow> {
+pub(crate) fn read(row: &Row) -> Result<SightingRow> {
     let row = row.of("sightings", "host");
     Ok(SightingRow {
         host: row.id("host")?,

@@ -82,6 +82,17 @@ impl Tx {
         }
     }
 
+    /// Runs statements without arguments, one after the other.
+    pub(crate) async fn script(&mut self, sql: &'static str) -> Result<()> {
+        match &mut self.inner {
+            TxKind::Sqlite(tx) => {
+                classified(Dialect::Sqlite, sqlx::raw_sql(sql).execute(&mut **tx).await).map(|_| ())
+            }
+            TxKind::Postgres(tx) => classified(Dialect::Postgres, tx.run(sql).await),
+            TxKind::Mysql(tx) => classified(Dialect::Mysql, tx.run(sql).await),
+        }
+    }
+
     /// Inserts rows, a bounded number per statement; every row has one value for each column.
     pub(crate) async fn insert_rows(
         &mut self,

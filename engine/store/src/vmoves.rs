@@ -125,7 +125,7 @@ pub async fn list(
     run_list(&mut on, &TABLE, by, page).await?.iter().map(read).collect()
 }
 
-fn read(row: &Row) -> Result<Stored<Vmove>> {
+pub(crate) fn read(row: &Row) -> Result<Stored<Vmove>> {
     let row = row.of("vmoves", "id");
     let (status, stage) = (row.word::<VmoveStatus>("status")?, row.word::<Stage>("stage")?);
     let vmove: Vmove = row.json("body")?;

@@ -5,6 +5,7 @@ use halberd_core::time::Stamp;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::legible::{legible, legible_from};
 use crate::transaction::{Read, Tx, all, first};
 use crate::value::{Row, args};
 
@@ -46,8 +47,8 @@ pub async fn insert(tx: &mut Tx, wish: &NewWish, now: Stamp) -> Result<()> {
 
 /// Wishes that are not done, oldest first; those taken by an engine that died among them.
 pub async fn poll(mut on: impl Read, limit: u32) -> Result<Vec<WishRow>> {
-    let sql = "SELECT * FROM wishes WHERE done_at IS NULL ORDER BY num LIMIT ?";
-    all(&mut on, sql, args![limit]).await?.iter().map(read).collect()
+    let sql = "SELECT * FROM wishes WHERE done_at IS NULL AND num > ? ORDER BY num LIMIT ?";
+    legible_from(&mut on, sql, 0, limit, read).await
 }
 
 /// Takes a wish from `seen` (nobody, or an engine whose lease ran out). `false`: somebody was faster.
@@ -65,6 +66,28 @@ pub async fn take(tx: &mut Tx, id: WishId, seen: Option<EngineId>, engine: Engin
     Ok(taken == 1)
 }
 
+/// How a wish ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub wish: WishId,
+    pub succeeded: bool,
+    pub result: Value,
+}
+
+/// Says something about a wish that is not done, for who asked. `false`: it was done already.
+pub async fn say(tx: &mut Tx, id: WishId, result: &Value) -> Result<bool> {
+    let sql = "UPDATE wishes SET result = ? WHERE id = ? AND done_at IS NULL";
+    Ok(tx.exec(sql, args![result.to_string(), id]).await? == 1)
+}
+
+/// Ends wishes in one unit with the caller's writes. One that was done before stays as it was.
+pub(crate) async fn answer(tx: &mut Tx, answers: &[Answer], now: Stamp) -> Result<()> {
+    for answer in answers {
+        done(tx, answer.wish, answer.succeeded, &answer.result, now).await?;
+    }
+    Ok(())
+}
+
 /// Ends a wish with its result. `false`: it was done already.
 pub async fn done(tx: &mut Tx, id: WishId, succeeded: bool, result: &Value, now: Stamp) -> Result<bool> {
     let sql = "UPDATE wishes SET done_at = ?, succeeded = ?, result = ? WHERE id = ? AND done_at IS NULL";
@@ -76,16 +99,24 @@ pub async fn get(mut on: impl Read, id: WishId) -> Result<WishRow> {
     read(&row.ok_or_else(|| Error::not_found("wish", id))?)
 }
 
-/// The newest, newest first.
-pub async fn list(mut on: impl Read, limit: u32) -> Result<Vec<WishRow>> {
-    all(&mut on, "SELECT * FROM wishes ORDER BY num DESC LIMIT ?", args![limit])
-        .await?
-        .iter()
-        .map(read)
-        .collect()
+/// Whether nobody has done it yet.
+pub async fn is_open(mut on: impl Read, id: WishId) -> Result<bool> {
+    let sql = "SELECT 1 AS n FROM wishes WHERE id = ? AND done_at IS NULL";
+    Ok(first(&mut on, sql, args![id]).await?.is_some())
 }
 
-fn read(row: &Row) -> Result<WishRow> {
+/// Those of a kind that were granted, oldest first.
+pub async fn granted(mut on: impl Read, kind: &str) -> Result<Vec<WishRow>> {
+    let sql = "SELECT * FROM wishes WHERE kind = ? AND succeeded = 1 ORDER BY num";
+    legible(&all(&mut on, sql, args![kind]).await?, read)
+}
+
+/// The newest, newest first.
+pub async fn list(mut on: impl Read, limit: u32) -> Result<Vec<WishRow>> {
+    legible(&all(&mut on, "SELECT * FROM wishes ORDER BY num DESC LIMIT ?", args![limit]).await?, read)
+}
+
+pub(crate) fn read(row: &Row) -> Result<WishRow> {
     let row = row.of("wishes", "id");
     let wish = NewWish {
         id: row.id("id")?,

@@ -1,6 +1,6 @@
 //! A whole engine on a simulated cloud, both over real sockets: Keystone, Nova and BMCs answer as a network sees them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use halberd_engine::config::EngineConfig;
 use halberd_engine::effects::cloud::NovaCloud;
 use halberd_engine::effects::hooks::Hooks;
 use halberd_engine::effects::power::Devices;
-use halberd_engine::{Engine, Parts, clock};
+use halberd_engine::{Engine, Parts, Shared, StartError, clock};
 use halberd_fencing::Limits;
 use halberd_openstack::{OpenStack, OpenstackConfig, ServiceChange};
 use halberd_sim::shell::Cloud;
@@ -27,6 +27,7 @@ use halberd_store::{
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -53,6 +54,7 @@ pub struct Kit {
     pub db: Db,
     pub openstack: OpenStack,
     dir: TempDir,
+    pub policy: Policy,
     segment: SegmentId,
     engine: Option<Engine>,
 }
@@ -99,11 +101,19 @@ impl Kit {
             enabled: true,
         };
         write(&db, async |tx| segments::create(tx, &segment, clock::stamp()).await).await.unwrap();
-        Kit { cloud, db, openstack, dir, segment: segment.id, engine: None }
+        let policy = Policy { agentless_return_ms: 300, ..Policy::default() };
+        Kit { cloud, db, openstack, dir, policy, segment: segment.id, engine: None }
     }
 
     /// Starts the engine, with this key for the secrets.
     pub async fn run(&mut self, key: &[u8; 32]) {
+        if let Err(error) = self.try_run(key).await {
+            panic!("the engine does not start: {error}");
+        }
+    }
+
+    /// The same, where it may be refused.
+    pub async fn try_run(&mut self, key: &[u8; 32]) -> Result<(), StartError> {
         let sealer = Sealer::new(key);
         write(&self.db, async |tx| sealer.check(tx, clock::stamp()).await).await.unwrap();
         let parts = Parts {
@@ -113,16 +123,61 @@ impl Kit {
             config: EngineConfig {
                 device_check_seconds: 240,
                 service_poll_ms: 300,
+                high_water_file: Some(self.high_water()),
                 ..EngineConfig::default()
             },
-            policy: Policy { agentless_return_ms: 300, ..Policy::default() },
+            policy: self.policy.clone(),
             cloud: Some(Arc::new(NovaCloud::new(&self.openstack, "HA_Enabled"))),
             power: Arc::new(Devices::new(self.db.clone(), sealer, Limits::default())),
             hooks: Hooks::default(),
             webhooks: Vec::new(),
             nudge: Arc::new(Notify::new()),
         };
-        self.engine = Some(Engine::start(parts).await.unwrap());
+        self.engine = Some(Engine::start(parts).await?);
+        Ok(())
+    }
+
+    /// Where the engine remembers how far its database was.
+    pub fn high_water(&self) -> PathBuf {
+        self.dir.path().join("halberd.high-water")
+    }
+
+    pub fn shared(&self) -> &Shared {
+        self.engine.as_ref().expect("an engine runs").shared()
+    }
+
+    /// Ends the engine as a crash would, and the database with it.
+    pub async fn crash(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.kill();
+        }
+        self.db.close().await;
+    }
+
+    /// Opens the database again: whatever lies in its place now.
+    pub async fn reopen(&mut self) {
+        let began = Instant::now();
+        // Whoever has it open has its lock.
+        let aside = format!("sqlite:{}", self.dir.path().join("aside.db").display());
+        self.db = Db::open(&aside, Access::Shared).await.unwrap();
+        loop {
+            match Db::open(&url(self.dir.path()), Access::Exclusive).await {
+                Ok(db) => {
+                    self.db = db;
+                    return;
+                }
+                // What was cut off in the middle may hold the lock for a moment.
+                Err(error) if began.elapsed() > PATIENCE => panic!("{error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Somebody edits the database by hand.
+    pub async fn sql(&self, sql: &'static str) {
+        let mut connection = SqliteConnection::connect(&url(self.dir.path())).await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     pub async fn stop(&mut self) {

@@ -7,4 +7,5 @@
 mod checks;
 mod kit;
 mod orders;
+mod rewind;
 mod secrets;

@@ -13,6 +13,7 @@ use halberd_store::intents::{FenceActKind, fence_history};
 use halberd_store::notifications::{self, NotificationFilter};
 use halberd_store::{Page, fence_drills, restore_policies};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::kit::{Kit, small};
 
@@ -148,7 +149,8 @@ async fn no_order_goes_out_for_a_recovery_that_has_closed() {
     kit.wish("drill", HOST).await;
     let closed = kit.closed(HOST).await;
     let engine = closed.owner.expect("the engine that closed it");
-    let order = Order { recovery: closed.id, engine, epoch: closed.epoch, drill: false };
+    let intent = Uuid::nil();
+    let order = Order { recovery: closed.id, engine, epoch: closed.epoch, intent, drill: false };
     let report = kit.power().off(kit.host(HOST).await.id, order).await.expect("a report");
     let why = report.attempts[0].error.clone().unwrap_or_default();
     assert!(report.attempts[0].order == OrderAnswer::NotSent && why.contains("has closed"), "{report:?}");

@@ -30,6 +30,16 @@ pub fn safety(sim: &Sim) -> Findings {
             found.push(format!("I9: a second evacuation of {guest} at {} ms met the first", deed.at));
         }
     }
+    for deed in sim.world.history() {
+        if let What::OnOrdered { machine, .. } = &deed.what
+            && !sim.setup.policy.power_on_when_drained
+            && !sim.onlooker.on_asked.contains(machine)
+        {
+            found.push(format!("I12: {machine} was switched on at {} ms and nobody had asked", deed.at));
+        }
+    }
+    found.extend(sim.onlooker.found.iter().cloned());
+    rate(sim, &mut found);
     // Each guest needs a few commits, each recovery some more; ten times that is a loop that would wear a database out.
     let enough = 400 * (sim.store.recoveries.len() as u64 + 1) + 60 * sim.store.vmoves.len() as u64;
     if sim.commits > enough {
@@ -63,8 +73,30 @@ pub fn safety(sim: &Sim) -> Findings {
     found
 }
 
+/// I19, in its simplest form: orders of an engine's own belief, of hosts that had power, are never more within the time of a token than the
+/// bucket holds. Two engines that fence in the same moment do not see each other's order yet, so one bucket each is allowed. Where Off was
+/// read, or a watchdog had fired, or an operator had released the brake, nothing is counted.
+fn rate(sim: &Sim, found: &mut Findings) {
+    let (every, burst) = (sim.setup.policy.fence_every_ms, u64::from(sim.setup.policy.fence_burst));
+    if sim.setup.watchdogs.is_some() || sim.setup.faults.lies > 0 || sim.onlooker.released {
+        return;
+    }
+    let mut orders: Vec<u64> = sim.onlooker.orders_of_living.clone();
+    orders.sort_unstable();
+    let engines = sim.setup.engines as u64;
+    for (first, from) in orders.iter().enumerate() {
+        let within = orders[first..].iter().take_while(|at| **at < from + every).count() as u64;
+        if within > burst * engines {
+            found.push(format!("I19: {within} living hosts were ordered off within {every} ms of {from} ms"));
+            return;
+        }
+    }
+}
+
 fn proved(sim: &Sim, host: &str, at: u64) -> bool {
-    let Some(id) = sim.store.host_named(host).map(|host| host.id) else { return false };
+    // A host that was deleted since had its proof all the same.
+    let known = sim.store.host_named(host).map(|host| host.id).or_else(|| sim.store.gone.get(host).copied());
+    let Some(id) = known else { return false };
     sim.store.proofs.iter().any(|(when, of, _)| *of == id && *when <= at)
 }
 

@@ -23,6 +23,8 @@ pub struct Act {
     session: Option<halberd_sim::world::BmcSession>,
     ordered_at: Option<u64>,
     orders: u32,
+    /// Orders that left, answered or not.
+    pub sent: u32,
     attempt: DeviceAttempt,
     /// The restore policy that was changed, for the row that has to remember it.
     pub former: Option<RestorePolicy>,
@@ -57,6 +59,7 @@ impl Act {
             session: None,
             ordered_at: None,
             orders: 0,
+            sent: 0,
             attempt,
             former: None,
         }
@@ -66,6 +69,14 @@ impl Act {
         let devices = usize::from(world.bmc_kind(&self.host) != BmcKind::None);
         let devices = devices.max(usize::from(self.attempt.error.is_some()));
         FenceReport { attempts: vec![self.attempt.clone()], levels: vec![devices] }
+    }
+
+    pub fn readings(&self) -> usize {
+        self.attempt.readings.len()
+    }
+
+    pub fn last_reading(&self) -> Option<Power> {
+        self.attempt.readings.last().map(|reading| reading.power.clone())
     }
 
     /// An order went out, as far as anybody can know.
@@ -106,7 +117,8 @@ impl Act {
     }
 
     /// One step. `may_send` is the engine's last word: the epoch is still its own.
-    pub fn step(&mut self, world: &mut World, now: u64, may_send: bool) -> Next {
+    /// `lie`: the next reading shows the contrary.
+    pub fn step(&mut self, world: &mut World, now: u64, may_send: bool, lie: bool) -> Next {
         let host = self.host.clone();
         if world.bmc_kind(&host) == BmcKind::None {
             self.attempt.device = format!("watchdog of {host}");
@@ -149,6 +161,7 @@ impl Act {
                 self.attempt.error = Some("another engine has taken the recovery over".into());
                 return Next::Ended;
             }
+            self.sent += 1;
             let reply = world.bmc_off(now, &host, session);
             return match reply.answer {
                 Ok(()) => {
@@ -169,7 +182,8 @@ impl Act {
         match reply.answer {
             Err(why) => self.refused(why, now + reply.after_ms),
             Ok(power) => {
-                let power = if power == halberd_sim::Power::Off { Power::Off } else { Power::On };
+                let off = (power == halberd_sim::Power::Off) != lie;
+                let power = if off { Power::Off } else { Power::On };
                 self.attempt.readings.push(Reading { power, at_ms: now - self.began, after_order: true });
                 if self.attempt.readings.len() == 1 {
                     self.hold(world, now, session);

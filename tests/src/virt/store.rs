@@ -11,6 +11,7 @@ use halberd_core::notification::{Notification, NotificationStatus};
 use halberd_core::recovery::{Recovery, StateWord, Subject, Vmove};
 use halberd_core::runner::{Commit, HostCondition, HostPatch, Intent, Resolution};
 use halberd_core::segment::Segment;
+use halberd_store::fence_ledger::{Fence, Ledger};
 use uuid::Uuid;
 
 /// Why a commit wrote nothing.
@@ -41,6 +42,8 @@ pub struct Line {
 pub struct ModelStore {
     pub segments: BTreeMap<SegmentId, Segment>,
     pub hosts: BTreeMap<HostId, Host>,
+    /// Hosts that were deleted.
+    pub gone: BTreeMap<String, HostId>,
     pub notifications: BTreeMap<NotificationId, Notification>,
     pub recoveries: BTreeMap<RecoveryId, (Recovery, Uuid)>,
     pub vmoves: BTreeMap<VmoveId, Vmove>,
@@ -53,17 +56,16 @@ pub struct ModelStore {
     pub restore_policies: BTreeMap<HostId, halberd_sim::RestorePolicy>,
     /// Devices that drills have shown to switch their machine.
     pub drilled: Vec<(HostId, String)>,
+    /// The off orders of all engines, for their brakes.
+    pub ledger: Ledger,
     /// When each host was proved off, for the checkers.
     pub proofs: Vec<(u64, HostId, FenceProof)>,
 }
 
 impl ModelStore {
     pub fn open_for(&self, subject: &Subject) -> Option<RecoveryId> {
-        let key = subject.open_key();
-        self.recoveries
-            .values()
-            .find(|(row, _)| row.is_open() && row.subject.open_key() == key)
-            .map(|(row, _)| row.id)
+        let mut rows = self.recoveries.values().map(|(row, _)| row);
+        rows.find(|row| row.is_open() && same(&row.subject, subject)).map(|row| row.id)
     }
 
     /// Opens a recovery unless one is open for its subject. A report that finds one joins it.
@@ -117,15 +119,19 @@ impl ModelStore {
         open.map(|row| row.intent.clone()).collect()
     }
 
-    /// One transaction.
+    /// One transaction: all of it is checked before anything is written.
     pub fn commit(&mut self, at: u64, commit: &Commit) -> Result<i64, Refused> {
-        let mut next = self.clone_rows();
-        let version = next.apply(at, commit)?;
-        let ModelRows { recoveries, hosts, intents, vmoves, notifications } = next;
-        (self.recoveries, self.hosts, self.intents, self.vmoves, self.notifications) =
-            (recoveries, hosts, intents, vmoves, notifications);
+        let new = &commit.recovery;
+        let (row, _) = self.recoveries.get(&new.id).ok_or(Refused::Lost)?;
+        if row.version != new.version || row.epoch != new.epoch || row.owner != new.owner {
+            return Err(Refused::Lost);
+        }
+        self.keys_are_free(commit)?;
+        let hosts = self.patched(commit)?;
+        self.write(at, commit);
+        self.hosts.extend(hosts);
         for entry in &commit.audit {
-            self.audit.push(Line { at, recovery: commit.recovery.id, entry: entry.clone() });
+            self.audit.push(Line { at, recovery: new.id, entry: entry.clone() });
         }
         self.events.extend(commit.events.iter().map(|event| (at, event.clone())));
         for (host, patch) in &commit.hosts {
@@ -134,46 +140,49 @@ impl ModelStore {
                 self.proofs.push((at, *host, proof.clone()));
             }
         }
-        Ok(version)
+        Ok(new.version + 1)
     }
 
-    fn clone_rows(&self) -> ModelRows {
-        ModelRows {
-            recoveries: self.recoveries.clone(),
-            hosts: self.hosts.clone(),
-            intents: self.intents.clone(),
-            vmoves: self.vmoves.clone(),
-            notifications: self.notifications.clone(),
+    /// What the same transaction writes into the ledger.
+    pub fn enter(&mut self, fences: &[Fence], ended: &[Uuid]) {
+        for fence in self.ledger.fences.iter_mut().filter(|fence| ended.contains(&fence.intent)) {
+            fence.open = false;
         }
+        self.ledger.fences.extend(fences.iter().cloned());
     }
 
-    pub fn was_applied(&self, recovery: RecoveryId, nonce: Uuid) -> bool {
-        self.recoveries.get(&recovery).is_some_and(|(_, last)| *last == nonce)
+    /// No second unresolved intent for what each new one is about, those aside that this transaction resolves.
+    fn keys_are_free(&self, commit: &Commit) -> Result<(), Refused> {
+        let keyed = commit.intents.iter().filter(|intent| intent.open_key.is_some());
+        for (number, intent) in keyed.clone().enumerate() {
+            let resolved_now = |id: Uuid| commit.resolved.iter().any(|resolution| resolution.intent == id);
+            let taken = |row: &IntentRow| {
+                row.resolved.is_none()
+                    && row.intent.open_key == intent.open_key
+                    && !resolved_now(row.intent.id)
+            };
+            let twice = keyed.clone().take(number).any(|other| other.open_key == intent.open_key);
+            if twice || self.intents.values().any(taken) {
+                return Err(Refused::Conflict(format!("an intent for {:?} is open", intent.open_key)));
+            }
+        }
+        Ok(())
     }
 
-    pub fn host_named(&self, name: &str) -> Option<&Host> {
-        self.hosts.values().find(|host| host.name == name)
+    /// The hosts that it touches, as they will be.
+    fn patched(&self, commit: &Commit) -> Result<BTreeMap<HostId, Host>, Refused> {
+        let mut hosts = BTreeMap::new();
+        for (id, patch) in &commit.hosts {
+            let known = self.hosts.get(id).ok_or(Refused::Conflict("no such host".into()))?;
+            patch_host(hosts.entry(*id).or_insert_with(|| known.clone()), patch)?;
+        }
+        Ok(hosts)
     }
-}
 
-/// What one transaction may change.
-struct ModelRows {
-    recoveries: BTreeMap<RecoveryId, (Recovery, Uuid)>,
-    hosts: BTreeMap<HostId, Host>,
-    intents: BTreeMap<Uuid, IntentRow>,
-    vmoves: BTreeMap<VmoveId, Vmove>,
-    notifications: BTreeMap<NotificationId, Notification>,
-}
-
-impl ModelRows {
-    fn apply(&mut self, at: u64, commit: &Commit) -> Result<i64, Refused> {
+    fn write(&mut self, at: u64, commit: &Commit) {
         let new = &commit.recovery;
-        let (row, nonce) = self.recoveries.get_mut(&new.id).ok_or(Refused::Lost)?;
-        if row.version != new.version || row.epoch != new.epoch || row.owner != new.owner {
-            return Err(Refused::Lost);
-        }
-        *row = Recovery { version: new.version + 1, ..new.clone() };
-        *nonce = commit.nonce;
+        let row = Recovery { version: new.version + 1, ..new.clone() };
+        self.recoveries.insert(new.id, (row, commit.nonce));
         for vmove in &commit.vmoves {
             self.vmoves.insert(vmove.id, vmove.clone());
         }
@@ -183,15 +192,7 @@ impl ModelRows {
             }
         }
         for intent in &commit.intents {
-            let taken = |row: &IntentRow| row.resolved.is_none() && row.intent.open_key == intent.open_key;
-            if intent.open_key.is_some() && self.intents.values().any(taken) {
-                return Err(Refused::Conflict(format!("an intent for {:?} is open", intent.open_key)));
-            }
             self.intents.insert(intent.id, IntentRow { at, intent: intent.clone(), resolved: None });
-        }
-        for (id, patch) in &commit.hosts {
-            let host = self.hosts.get_mut(id).ok_or(Refused::Conflict("no such host".into()))?;
-            patch_host(host, patch)?;
         }
         if let Some((status, message)) = &commit.notification
             && let Some(report) = self.notifications.get_mut(&new.notification)
@@ -200,13 +201,8 @@ impl ModelRows {
             report.message = message.clone().or(report.message.take());
         }
         for opened in &commit.opens {
-            let key = opened.subject.open_key();
-            let open = self
-                .recoveries
-                .values_mut()
-                .find(|(row, _)| row.is_open() && row.subject.open_key() == key)
-                .map(|(row, _)| row);
-            if let Some(row) = open {
+            let open = self.open_for(&opened.subject);
+            if let Some((row, _)) = open.and_then(|id| self.recoveries.get_mut(&id)) {
                 if opened.subject.kind() == "return" {
                     (row.body, row.reason) = (opened.body.clone(), opened.reason.clone());
                     (row.owner, row.version) = (None, row.version + 1);
@@ -220,7 +216,25 @@ impl ModelRows {
                 self.recoveries.insert(opened.id, (Recovery { version: 1, ..opened.clone() }, Uuid::nil()));
             }
         }
-        Ok(new.version + 1)
+    }
+
+    pub fn was_applied(&self, recovery: RecoveryId, nonce: Uuid) -> bool {
+        self.recoveries.get(&recovery).is_some_and(|(_, last)| *last == nonce)
+    }
+
+    pub fn host_named(&self, name: &str) -> Option<&Host> {
+        self.hosts.values().find(|host| host.name == name)
+    }
+}
+
+/// Whether two subjects have one open key (I4), without writing it down: this is asked at every look.
+fn same(one: &Subject, other: &Subject) -> bool {
+    match (one, other) {
+        (Subject::Host { host: a }, Subject::Host { host: b })
+        | (Subject::Return { host: a }, Subject::Return { host: b }) => a == b,
+        (Subject::Guest { instance: a, .. }, Subject::Guest { instance: b, .. }) => a == b,
+        (Subject::Process { host: a, name: x }, Subject::Process { host: b, name: y }) => a == b && x == y,
+        _ => false,
     }
 }
 

@@ -76,7 +76,7 @@ impl Watched {
     pub fn tick(&mut self, world: &mut World, now: u64, kind: &Watchdogs) -> Vec<String> {
         let mut fired = Vec::new();
         for name in world.host_names() {
-            let view = world.host(&name);
+            let view = world.vitals(&name);
             let agent = self.agents.entry(name.clone()).or_default();
             if agent.boot != Some(view.boot_id) || view.power != Power::On || view.state == HostState::Booting
             {

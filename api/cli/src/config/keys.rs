@@ -11,6 +11,7 @@ use halberd_engine::bus::BusConfig;
 use halberd_engine::effects::hooks::HookConfig;
 use halberd_engine::supervise::ServiceConfig;
 use halberd_openstack::OpenstackConfig;
+use halberd_store::retention::Retention;
 use serde::Deserialize;
 use serde::de::value::Error as Stopped;
 use serde::de::{Deserializer, Error, Visitor};
@@ -33,6 +34,7 @@ impl Known {
             ("openstack", names::<OpenstackConfig>()),
             ("engine", names::<EngineConfig>()),
             ("policy", names::<Policy>()),
+            ("retention", names::<Retention>()),
             ("webhooks", names::<WebhookConfig>()),
             ("hooks", names::<HookConfig>()),
             ("services", names::<ServiceConfig>()),
@@ -130,6 +132,7 @@ fn default_of(section: &str, key: &str) -> serde_json::Value {
         "api" => serde_json::to_value(ApiConfig::default()),
         "engine" => serde_json::to_value(EngineConfig::default()),
         "policy" => serde_json::to_value(Policy::default()),
+        "retention" => serde_json::to_value(Retention::default()),
         "bus" => serde_json::to_value(BusConfig::default()),
         _ => return serde_json::Value::Null,
     };

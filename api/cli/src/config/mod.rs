@@ -19,6 +19,7 @@ use halberd_engine::bus::BusConfig;
 use halberd_engine::effects::hooks::{self, HookConfig};
 use halberd_engine::supervise::ServiceConfig;
 use halberd_openstack::{OpenStack, OpenstackConfig};
+use halberd_store::retention::Retention;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -150,13 +151,15 @@ impl Config {
                 api.entry("auth").or_insert_with(|| Value::String("none".into()));
             }
         }
+        let retention: Retention = section(&mut table, origin, "retention")?.unwrap_or_default();
+        let engine: EngineConfig = section(&mut table, origin, "engine")?.unwrap_or_default();
         let config = Config {
             origin: None,
             database: section(&mut table, origin, "database")?.unwrap_or_default(),
             api: section(&mut table, origin, "api")?.unwrap_or_default(),
             openstack: section::<OpenstackConfig>(&mut table, origin, "openstack")?
                 .filter(OpenstackConfig::is_configured),
-            engine: section(&mut table, origin, "engine")?.unwrap_or_default(),
+            engine: EngineConfig { retention, ..engine },
             policy: policy(&mut table, origin)?,
             webhooks: section(&mut table, origin, "webhooks")?.unwrap_or_default(),
             hooks: section(&mut table, origin, "hooks")?.unwrap_or_default(),
@@ -173,6 +176,7 @@ impl Config {
         if self.api.auth == AuthMode::Keystone && self.openstack.is_none() {
             return Err(unfit(halberd_api::ConfigError::NoKeystone.to_string()));
         }
+        self.engine.retention.check().map_err(unfit)?;
         announcer::check(&self.webhooks).map_err(|error| unfit(error.to_string()))?;
         if let Some(bus) = &self.bus {
             bus.check().map_err(|error| unfit(error.to_string()))?;

@@ -4,6 +4,7 @@ use halberd_api::ApiConfig;
 use halberd_core::policy::Policy;
 use halberd_engine::EngineConfig;
 use halberd_engine::bus::BusConfig;
+use halberd_store::retention::Retention;
 use serde_json::Value;
 
 use super::keys::Known;
@@ -12,12 +13,13 @@ use super::keys::Known;
 pub fn text() -> String {
     let known = Known::of_everything();
     let mut text = String::from(HEAD);
-    let sections: [(&str, Option<Value>); 9] = [
+    let sections: [(&str, Option<Value>); 10] = [
         ("database", None),
         ("api", serde_json::to_value(ApiConfig::default()).ok()),
         ("openstack", None),
         ("engine", serde_json::to_value(EngineConfig::default()).ok()),
         ("policy", serde_json::to_value(Policy::default()).ok()),
+        ("retention", serde_json::to_value(Retention::default()).ok()),
         ("webhooks", None),
         ("hooks", None),
         ("services", None),
@@ -60,10 +62,13 @@ fn about(section: &str) -> &'static str {
             "The cloud: either cloud, a name in clouds.yaml, or auth_url with a user or an application credential."
         }
         "engine" => {
-            "The engine. heartbeat_listen: one UDP address for each network, in the order management, tenant, storage.\nsecrets_key_file: 32 bytes, mode 0600, the same for every engine and API; on SQLite one is made beside the database."
+            "The engine. heartbeat_listen: one UDP address for each network, in the order management, tenant, storage.\nsecrets_key_file: 32 bytes, mode 0600, the same for every engine and API; on SQLite one is made beside the database.\nhigh_water_file: where this engine remembers how far the database was; beside an SQLite file, in /var/lib/halberd or in the working directory."
         }
         "policy" => {
             "Thresholds; a profile (fast, balanced, conservative) sets the timers, any key here overrides it, a segment overrides both.\nThe defaults shown are balanced's. Times are milliseconds."
+        }
+        "retention" => {
+            "How long history is kept, in days; 0 keeps it for ever. What is open, undelivered or named by something that is kept is never deleted.\nA recovery goes with all its rows; one that touched power counts as fence history (fenced_days). purge = false: only `halberd db purge` deletes."
         }
         "webhooks" => {
             "Who is told. template: generic, servicenow, jira, pagerduty, alertmanager, slack, or a JSON document."
@@ -111,6 +116,7 @@ fn example(section: &str, key: &str) -> Option<&'static str> {
         ("openstack", "cacert") => "\"/etc/ssl/certs/cloud.pem\"",
         ("engine", "name") => "\"controller-1\"",
         ("engine", "secrets_key_file") => "\"/etc/halberd/halberd.key\"",
+        ("engine", "high_water_file") => "\"/var/lib/halberd/halberd.high-water\"",
         ("bus", "url") => {
             "\"rabbit://halberd:better-in-url_file@10.0.0.11:5672,halberd:...@10.0.0.12:5672/\""
         }

@@ -22,6 +22,8 @@ fn bad_input_is_refused_with_file_key_and_the_right_name() {
         ("[api]\nauth = \"none\"\n[bus]\nurl = \"qpid://h\"", &["[bus] url", "amqp://"]),
         ("[policy]\npoll_ms = \"many\"", &["[policy] poll_ms", "expected u64"]),
         ("[policy]\nprofile = \"hasty\"", &["[policy] profile"]),
+        ("[api]\nauth = \"none\"\n[retention]\nevents_days = 1", &["[retention] events_days", "at least 2"]),
+        ("[retention]\nevent_days = 40", &["[retention] event_days", "[retention] events_days"]),
         ("[api]\nmax_limit = \"many\"", &["[api] max_limit", "expected u32"]),
         ("[api]\nauth = \"basic\"", &["[api] auth", "keystone"]),
         ("[api]\nlisten = \"everywhere\"", &["[api] listen", "socket address"]),
@@ -86,6 +88,7 @@ fn the_environment_overrides_by_the_type_of_the_key() {
         ("HALBERD__ENGINE__HEARTBEAT_LISTEN", "127.0.0.1:1, 127.0.0.1:2"),
         ("HALBERD__POLICY__PROFILE", "fast"),
         ("HALBERD__POLICY__POLL_MS", "321"),
+        ("HALBERD__RETENTION__AUDIT_DAYS", "0"),
         ("HALBERD__OPENSTACK__AUTH_URL", "http://k/v3"),
         ("HALBERD__OPENSTACK__USERNAME", "u"),
         ("HALBERD__OPENSTACK__PASSWORD", "12345"),
@@ -95,6 +98,7 @@ fn the_environment_overrides_by_the_type_of_the_key() {
     assert_eq!((config.api.auth, config.api.max_limit), (AuthMode::None, 7));
     assert_eq!(config.engine.heartbeat_listen.len(), 2);
     assert_eq!((config.policy.poll_ms, config.policy.beat_interval_ms), (321, 500), "over the profile's own");
+    assert_eq!(config.engine.retention.audit_days, 0);
     let openstack = config.openstack.expect("configured");
     assert_eq!(openstack.project_name.as_deref(), Some("true"), "text stays text");
     let error = read(OPEN, &[("HALBERD__API__LISTN", "x")]).expect_err("unknown").to_string();
@@ -115,9 +119,18 @@ fn the_sample_is_a_configuration_and_names_every_key() {
     let sample = sample::text();
     // Each commented key, given alone, is one that the types know.
     let known = Known::of_everything();
-    for section in
-        ["database", "api", "openstack", "engine", "policy", "webhooks", "hooks", "services", "bus"]
-    {
+    for section in [
+        "database",
+        "api",
+        "openstack",
+        "engine",
+        "policy",
+        "retention",
+        "webhooks",
+        "hooks",
+        "services",
+        "bus",
+    ] {
         assert!(!known.keys(section).is_empty(), "{section}: the type does not tell its names");
         for key in known.keys(section) {
             assert!(sample.contains(&format!("\n# {key} = ")), "[{section}] {key} is not in the sample");
@@ -126,7 +139,7 @@ fn the_sample_is_a_configuration_and_names_every_key() {
     assert!(!sample.contains("= ...\n"), "a key has neither default nor example:\n{sample}");
     Config::parse(&sample, "sample", std::iter::empty(), true).expect("everything in it is a comment");
     // Defaults that are shown are values of the right type.
-    let wanted = ["[api]", "[engine]", "[policy]", "[bus]"];
+    let wanted = ["[api]", "[engine]", "[policy]", "[retention]", "[bus]"];
     let mut taken = String::new();
     let mut inside = false;
     for line in sample.lines() {

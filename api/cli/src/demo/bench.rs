@@ -89,19 +89,33 @@ const SCENES: [Scene; 6] = [
     },
 ];
 
-/// Prints every figure.
+/// What is measured on a database that was given: where Nova answers at once, what is left is the database's and ours.
+const ON_A_DATABASE: Scene = Scene {
+    name: "100-guests-nova-at-once",
+    guests: 100,
+    fault: DemoFault::PowerLoss,
+    nova_ms: AT_ONCE,
+    in_flight: None,
+    wanted: "a few commits a guest",
+};
+
+/// Prints every figure; with a database, the one that depends on it most.
 ///
 /// # Errors
 /// A site that does not start; what was measured is printed before.
-pub(super) async fn run() -> Result<(), Failure> {
+pub(super) async fn run(database: Option<&str>) -> Result<(), Failure> {
+    if database.is_some() {
+        println!("{}", play(&ON_A_DATABASE, database).await?);
+        return Ok(());
+    }
     println!("{}", idle().await?);
     for scene in SCENES {
-        println!("{}", play(&scene).await?);
+        println!("{}", play(&scene, None).await?);
     }
     Ok(())
 }
 
-async fn play(scene: &Scene) -> Result<Value, Failure> {
+async fn play(scene: &Scene, database: Option<&str>) -> Result<Value, Failure> {
     let hosts = 6;
     let mut world = WorldSpec::loaded(hosts, scene.guests);
     (world.evacuate_api_latency_ms, world.api_latency_ms) = scene.nova_ms;
@@ -117,16 +131,21 @@ async fn play(scene: &Scene) -> Result<Value, Failure> {
         guests: scene.guests,
         seed: 1,
         profile: Profile::Balanced,
-        database: None,
+        database: database.map(str::to_owned),
         fault: scene.fault,
     };
     let site = Site::around(spec, world, policy).await?;
     site.warm_up().await?;
     let mut watched = Watched::begin(&site);
     let (cpu, requests) = (service_cpu_ms(), site.running.requests_sent());
+    let (commits, commit_s) = crate::metrics::commits();
     watched.strike(&site);
     let closed = until_closed(&site, &watched).await?;
     let (cpu, requests) = (service_cpu_ms() - cpu, site.running.requests_sent() - requests);
+    let (commits, commit_s) = {
+        let (number, seconds) = crate::metrics::commits();
+        (number - commits, seconds - commit_s)
+    };
     let report = Report::of(&site, &watched, closed).await?;
     let seconds = &report.seconds;
     let from_proof = seconds
@@ -153,6 +172,10 @@ async fn play(scene: &Scene) -> Result<Value, Failure> {
         "requests_per_guest": each(requests as f64),
         "service_cpu_ms": round(cpu),
         "service_cpu_ms_per_guest": each(cpu),
+        "database": format!("{:?}", site.running.db().dialect()).to_lowercase(),
+        "commits": commits,
+        "commits_per_guest": each(commits),
+        "ms_per_commit": (commits > 0.0).then(|| round(commit_s * 1_000.0 / commits)),
     });
     site.stop().await;
     Ok(figures)

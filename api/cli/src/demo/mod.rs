@@ -52,8 +52,8 @@ pub struct DemoArgs {
     /// What goes wrong.
     #[arg(long, value_enum, default_value_t)]
     pub fault: DemoFault,
-    /// Database instead of a temporary one; must hold no hosts of the same names.
-    #[arg(long)]
+    /// Database instead of a temporary one, brought up to date; must hold no hosts of the same names.
+    #[arg(long, value_name = "URL")]
     pub database: Option<String>,
     /// Leave everything running at the end, until interrupted.
     #[arg(long)]
@@ -67,8 +67,8 @@ pub struct DemoArgs {
     /// One JSON object on standard output instead of the show.
     #[arg(long)]
     pub json: bool,
-    /// The figures of the product: one JSON line each (build with --release).
-    #[arg(long, conflicts_with_all = ["keep", "database", "once"])]
+    /// The figures of the product: one JSON line each (build with --release). With --database the one that depends on it most.
+    #[arg(long, conflicts_with_all = ["keep", "once"])]
     pub bench: bool,
 }
 
@@ -81,7 +81,7 @@ pub async fn run(args: &DemoArgs) -> ExitCode {
     // Logs would tear the show apart; RUST_LOG brings them back.
     telemetry::start(LogFormat::Text, "off");
     if args.bench {
-        return ended(bench::run().await.map(|()| true));
+        return ended(bench::run(args.database.as_deref()).await.map(|()| true));
     }
     let kept = AtomicBool::new(false);
     // Dropping the site ends everything and removes its files.

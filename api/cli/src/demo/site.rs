@@ -80,6 +80,9 @@ impl Site {
             })
             .await??;
         let config = config(&spec, &cloud, lands.port(), &policy, dir.path())?;
+        if let Some(url) = spec.database.as_deref().filter(|url| !url.starts_with("sqlite:")) {
+            halberd_store::migrate::migrate(url).await?;
+        }
         let running = serve::start(config).await?;
         let listening_since = Instant::now();
         let url = running.url.clone().ok_or("the service has no API")?;
@@ -239,6 +242,12 @@ fn config(spec: &SiteSpec, cloud: &Cloud, port: u16, policy: &Policy, dir: &Path
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::unconfigured();
     let url = spec.database.clone().unwrap_or_else(|| format!("sqlite:{}", dir.join("halberd.db").display()));
+    if !url.starts_with("sqlite:") {
+        // A server's database has no directory of its own for the key that seals what lies in it.
+        let key = dir.join("halberd.key");
+        halberd_store::Sealer::from_file_or_new(&key)?;
+        config.engine.secrets_key_file = Some(key);
+    }
     config.database.url = SecretString::from(url);
     config.api.listen = any;
     config.engine.name = Some("demo".into());

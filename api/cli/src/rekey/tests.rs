@@ -66,7 +66,8 @@ impl Place {
         let checked = write(&db, async |tx| sealer.check(tx, Stamp(2)).await).await.is_ok();
         let keys = agent_keys::all_keys(&db, &sealer).await;
         db.close().await;
-        let opened = keys.is_ok_and(|keys| keys[0].2.expose_secret() == [0xab; 32]);
+        let opened =
+            keys.is_ok_and(|keys| keys.first().is_some_and(|key| key.2.expose_secret() == [0xab; 32]));
         assert_eq!(checked, opened, "all or nothing");
         opened
     }

@@ -1,7 +1,7 @@
 //! The operator's verbs of the `halberd` command: clients of the public API and of nothing else.
 //!
 //! A verb may do what its caller's token may do, and shows what anybody's `curl` would; no database, no engine, no power device is
-//! touched from here. So each works from a laptop against any installation, and `segment`, `host`, `notification` and `vmove` work
+//! touched from here (but by `audit verify --config`, which reads a database while nothing runs). So each works from a laptop against any installation, and `segment`, `host`, `notification` and `vmove` work
 //! against Masakari as well. What is asked of the engine (fence, confirm, check, retry) is a wish: the verb records it and waits
 //! for the engine's answer.
 //!
@@ -20,8 +20,9 @@ mod fence_status;
 mod fence_test;
 mod host;
 mod notification;
-mod output;
+pub(crate) mod output;
 mod readiness;
+mod reconcile;
 mod recovery;
 mod segment;
 mod site;
@@ -102,6 +103,9 @@ pub enum Verb {
     Engine(Engine),
     /// Tell whether a recovery would work now, and what stands in its way
     Readiness(readiness::Readiness),
+    /// Reconcile-only: whether the database was rewound, what was found since, and the way out
+    #[command(subcommand)]
+    Reconcile(reconcile::Reconcile),
     /// Fencing: whether hosts could be turned off, turning them off and on, trying it out, stating it
     #[command(subcommand)]
     Fence(fence::Fence),
@@ -134,6 +138,12 @@ async fn execute(
     variable: impl Fn(&str) -> Option<String>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
+    if let Verb::Audit(audit) = &verb
+        && let Some((config, recovery)) = audit.offline()
+    {
+        let mut screen = Screen { format: global.format, columns: &global.columns, out };
+        return audit::verify_offline(config, recovery, &mut screen).await;
+    }
     let api = Api::connect(client::way(global, variable)?).await?;
     let mut screen = Screen { format: global.format, columns: &global.columns, out };
     let screen = &mut screen;
@@ -148,6 +158,7 @@ async fn execute(
         Verb::Agent(verb) => verb.run(&api, screen).await,
         Verb::Engine(verb) => verb.run(&api, screen).await,
         Verb::Readiness(verb) => verb.run(&api, screen).await,
+        Verb::Reconcile(verb) => verb.run(&api, screen).await,
         Verb::Fence(verb) => verb.run(&api, screen).await,
         Verb::Audit(verb) => verb.run(&api, screen).await,
         Verb::Event(verb) => verb.run(&api, screen).await,

@@ -17,12 +17,15 @@ const SERVICES: &[Column] = &[
 ];
 
 const ENGINES: &[Column] = &[
-    Column::id("id", "id"),
     Column::text("name", "name"),
     Column::text("state", "state"),
     Column::text("version", "version"),
-    Column::text("recoveries", "recoveries"),
+    Column::text("holds", "recoveries"),
     Column::time("renewed", "renewed_at"),
+    Column::text("lag_ms", "lag_ms"),
+    Column::text("db_ms", "round_trip_ms"),
+    Column::text("outbox_ms", "outbox_age_ms"),
+    Column::text("beats_s", "beats_per_second"),
     Column::text("reason", "reason"),
 ];
 
@@ -32,7 +35,7 @@ pub enum Service {
     List,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Engine {
     /// List the engines that registered
     List,

@@ -69,7 +69,8 @@ pub(super) async fn answered(api: &Api, mut wish: Value, patience: Patience) -> 
     let wait = patience.seconds();
     let until = Instant::now() + Duration::from_secs(wait);
     let place = format!("halberd/v1/wishes/{}", text(&wish, "id"));
-    while wait > 0 && wish["state"] == "open" {
+    // One that takes long is open with a first word: an engine has it in hand.
+    while wait > 0 && wish["state"] == "open" && wish["answer"].is_null() {
         if Instant::now() >= until {
             let recorded = format!(
                 "it is recorded (wish {}), and no engine answered within {wait} s",

@@ -14,6 +14,7 @@ use halberd_types::halberd::problem::Problem;
 use crate::halberd::door;
 use crate::halberd::input::time;
 use crate::halberd::problem::Failure;
+use crate::health::Life;
 use crate::{App, Caller};
 
 /// Every engine that registered, by name.
@@ -30,22 +31,38 @@ pub(crate) async fn handler(
     let holders = recoveries::holders(db).await?;
     let held = |row: &EngineRow| holders.iter().filter(|holder| holder.owner == Some(row.id)).count() as u64;
     let rows = engines::list(db).await?;
-    let alive = alive(&app, &rows);
-    let items = rows.iter().map(|row| shown(row, held(row), &alive)).collect();
+    let lives = app.engines.lives(&rows, Instant::now());
+    let items = rows.iter().zip(lives).map(|(row, life)| shown(row, held(row), life)).collect();
     Ok(Json(Page { items, next: None }))
 }
 
-fn shown(row: &EngineRow, recoveries: u64, alive: &[EngineId]) -> EngineView {
+fn shown(row: &EngineRow, recoveries: u64, life: Life) -> EngineView {
+    let detail = &row.detail;
+    let text = |member: &str| detail[member].as_str().map(str::to_owned);
+    let number = |member: &str| detail[member].as_u64();
     EngineView {
         id: row.id.0,
         name: row.name.clone(),
-        state: state(row, alive),
+        state: match life {
+            Life::Unknown => EngineState::Unknown,
+            Life::Stands => EngineState::Silent,
+            Life::Stopped => EngineState::Stopped,
+            Life::Moves => own_word(row),
+        },
         epoch: row.counter,
-        version: row.detail["version"].as_str().unwrap_or_default().to_owned(),
+        version: text("version").unwrap_or_default(),
         started_at: time(row.started_at),
         renewed_at: Some(time(row.renewed_at)),
         recoveries,
-        reason: row.detail["reason"].as_str().map(str::to_owned),
+        reason: text("reason"),
+        lag_ms: number("lag_ms"),
+        round_trip_ms: number("round_trip_ms"),
+        outbox_age_ms: number("outbox_age_ms"),
+        bus_age_ms: number("bus_age_ms"),
+        beats_per_second: detail["beats_per_second"].as_f64(),
+        disarmed: text("disarmed"),
+        workflow: number("workflow"),
+        schema: detail["schema"].as_i64(),
     }
 }
 
@@ -62,5 +79,9 @@ pub(crate) fn state(row: &EngineRow, alive: &[EngineId]) -> EngineState {
     if !alive.contains(&row.id) {
         return EngineState::Silent;
     }
+    own_word(row)
+}
+
+fn own_word(row: &EngineRow) -> EngineState {
     serde_json::from_value(row.detail["state"].clone()).unwrap_or(EngineState::Active)
 }

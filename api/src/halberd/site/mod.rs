@@ -6,4 +6,5 @@ pub(crate) mod disarm;
 pub(crate) mod engines;
 mod fencing;
 pub(crate) mod readiness;
+pub(crate) mod reconcile;
 pub(crate) mod services;

@@ -8,7 +8,7 @@ use axum::extract::State;
 use halberd_core::host::Host;
 use halberd_store::engines::EngineRow;
 use halberd_store::fence_devices::CheckRow;
-use halberd_store::{engines, fence_devices, hosts, segments, settings};
+use halberd_store::{Db, engines, fence_devices, hosts, legible, rewind, segments, settings};
 use halberd_types::halberd::agent::{AgentState, AgentView};
 use halberd_types::halberd::engine::EngineState;
 use halberd_types::halberd::problem::Problem;
@@ -16,7 +16,7 @@ use halberd_types::halberd::readiness::{Readiness, ReadinessCheck, ReadinessLeve
 use halberd_types::halberd::{Subject, SubjectKind};
 use serde_json::Value;
 
-use super::{agents, engines as engine_views, fencing};
+use super::{agents, engines as engine_views, fencing, reconcile};
 use crate::halberd::door;
 use crate::halberd::fence_devices::joined as fence_devices_of;
 use crate::halberd::problem::Failure;
@@ -41,6 +41,9 @@ pub(crate) async fn readiness(app: &App) -> Result<Readiness, Failure> {
     let at_work: Vec<&EngineRow> = rows.iter().filter(|row| alive.contains(&row.id)).collect();
     let mut checks = openstack(door::has_openstack(app), &at_work);
     checks.push(engine(rows.iter().map(|row| engine_views::state(row, &alive)).collect()));
+    if let Some(rewound) = rewind::standing(db).await? {
+        checks.push(reconcile::readiness(&rewound));
+    }
     if let Some(disarm) = settings::disarm(db).await? {
         let reason = format!("{} switched all acting off: {}", disarm.actor, disarm.reason);
         checks.push(check(
@@ -88,6 +91,7 @@ pub(crate) async fn readiness(app: &App) -> Result<Readiness, Failure> {
             checks.extend(agent_checks(&host, agent));
         }
     }
+    checks.extend(database(db).await?);
     // Stable: within a level the order of the subjects stays.
     checks.sort_by_key(|check| std::cmp::Reverse(check.level));
     Ok(Readiness::of(checks).with_hosts(judged))
@@ -102,6 +106,28 @@ pub(super) fn check(
 ) -> ReadinessCheck {
     let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
     ReadinessCheck { check: name.to_owned(), subject, level, reason: reason.into(), remedy, since: None }
+}
+
+/// What is wrong with the database though it answers: rows that every engine leaves out, and settings of its server.
+async fn database(db: &Db) -> Result<Vec<ReadinessCheck>, Failure> {
+    let mut found = Vec::new();
+    for row in legible::unreadable(db).await? {
+        let reason = format!("engines and API leave out a row that they cannot read: {}", row.why);
+        found.push(check(
+            "rows_readable",
+            None,
+            ReadinessLevel::Red,
+            reason,
+            "Mend the row, or start the version that wrote it.",
+        ));
+    }
+    for finding in db.findings().await? {
+        let level = if finding.fatal { ReadinessLevel::Red } else { ReadinessLevel::Yellow };
+        let reason =
+            format!("the database server's {} is {}: {}", finding.setting, finding.value, finding.why);
+        found.push(check("database_settings", None, level, reason, finding.cure));
+    }
+    Ok(found)
 }
 
 /// Whether there is a login, and whether it works where it counts: in the engines.

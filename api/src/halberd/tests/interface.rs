@@ -318,7 +318,18 @@ async fn agents_engines_and_services_are_shown_as_stored() {
     .unwrap();
     let agent = site.get("/agents").await.json()["items"][0].clone();
     assert_eq!((&agent["state"], &agent["sights"][0]["engine"]), (&json!("alive"), &json!("e-1")));
+    assert_eq!(
+        site.get("/engines").await.json()["items"][0]["state"],
+        json!("unknown"),
+        "not seen to move yet"
+    );
+    let said = json!({ "version": "0.1.0", "state": "quiet_start", "lag_ms": 12, "beats_per_second": 2.5 });
+    write(&site.app.db, async |tx| engines::renew_saying(tx, engine, &said, NOW).await).await.unwrap();
     let shown = site.get("/engines").await.json()["items"][0].clone();
+    assert_eq!(
+        (&shown["lag_ms"], &shown["beats_per_second"], &shown["outbox_age_ms"]),
+        (&json!(12), &json!(2.5), &json!(null))
+    );
     assert_eq!(
         (&shown["state"], &shown["recoveries"], &shown["version"]),
         (&json!("quiet_start"), &json!(1), &json!("0.1.0"))

@@ -196,7 +196,8 @@ impl Site {
                 "/halberd/v1/disarm".into(),
                 json!({ "reason": "because", "until": "2027-01-01T00:00:00Z" }),
             ),
-            ("POST", "/halberd/v1/arm".into(), reason),
+            ("POST", "/halberd/v1/arm".into(), reason.clone()),
+            ("POST", "/halberd/v1/reconcile-only/leave".into(), reason),
         ]
     }
 

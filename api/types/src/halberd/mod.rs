@@ -13,6 +13,7 @@ pub mod host;
 pub mod policy;
 pub mod problem;
 pub mod readiness;
+pub mod reconcile;
 pub mod recovery;
 pub mod service;
 pub mod wish;

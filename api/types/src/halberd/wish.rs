@@ -37,6 +37,8 @@ pub enum WishKind {
     /// Stop all acting, until a given time.
     Disarm,
     Arm,
+    /// End reconcile-only, with what was found in the world.
+    LeaveReconcileOnly,
 }
 
 impl WishKind {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::effect::{Done, Effect};
 use crate::event::EventKind;
+use crate::guard::{self, Guard};
 use crate::host::Host;
 use crate::policy::Policy;
 use crate::step::{Draft, Memory};
@@ -32,6 +33,9 @@ pub(crate) struct Drain {
 /// One step of draining this host. A new owner revokes again, and counts from its claim.
 pub(crate) fn drain(draft: &mut Draft<'_>, host: &Host, revoked: bool) -> Drain {
     let (facts, now) = (draft.view.facts, draft.view.now);
+    if !guard::stands(Guard::Drain) {
+        return Drain { revoked: true, over: true };
+    }
     let since = facts.orders_over_at.unwrap_or(facts.claimed_at);
     let lapsed = since + Policy::ms(draft.view.policy().request_lifetime_ms);
     let mut revoked = revoked;

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{PowerOn, body};
 use crate::effect::{Done, Effect};
 use crate::event::EventKind;
+use crate::guard::{self, Guard};
 use crate::host::{Asked, Host, SetByUs};
 use crate::policy::Policy;
 use crate::runner::HostPatch;
@@ -65,7 +66,9 @@ pub(super) fn take_up(draft: &mut Draft<'_>) {
     if let Some(by) = draft.view.facts.power_on.clone() {
         draft.memory.push(Memory::PowerOnWish);
         body(draft).power_on = Some(PowerOn { by, failed: 0, done: false });
-    } else if draft.view.policy().power_on_when_drained && body(draft).power_on.is_none() {
+    } else if (draft.view.policy().power_on_when_drained || !guard::stands(Guard::PowerOnAsked))
+        && body(draft).power_on.is_none()
+    {
         let by = Asked { actor: "policy".into(), reason: "power_on_when_drained".into() };
         body(draft).power_on = Some(PowerOn { by, failed: 0, done: false });
     }

@@ -7,6 +7,7 @@ use super::{
     Subject,
 };
 use crate::evidence::Class;
+use crate::guard::{self, Guard};
 use crate::policy::Policy;
 use crate::time::Mono;
 use crate::verdict::{Judgement, time_to_verdict};
@@ -52,6 +53,16 @@ impl Gates<'_> {
     }
 
     pub(super) fn ask(&self, gate: Gate) -> Said {
+        let kept_by = match gate {
+            Gate::Disarmed => Some(Guard::Disarmed),
+            Gate::Maintenance => Some(Guard::Maintenance),
+            Gate::SegmentDisabled => Some(Guard::Segment),
+            Gate::G4 => Some(Guard::Rate),
+            _ => None,
+        };
+        if kept_by.is_some_and(|guard| !guard::stands(guard)) {
+            return Ok("not asked".to_owned());
+        }
         match gate {
             Gate::ReconcileOnly => self.reconcile_only(),
             Gate::Disarmed => self.disarmed(),

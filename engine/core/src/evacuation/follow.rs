@@ -7,7 +7,7 @@ pub(super) fn look_up(draft: &mut Draft<'_>, vmove: &Vmove, since: Option<Mono>)
     let facts = draft.view.facts;
     let since = since.unwrap_or_else(|| draft.unknown_since(vmove.instance));
     let lapsed = since + std::time::Duration::from_millis(draft.view.policy().request_lifetime_ms);
-    if let Some(migration) = ours(draft, vmove).cloned() {
+    if let Some(migration) = ours(draft, vmove).cloned().filter(|_| guard::stands(Guard::LookUp)) {
         draft.note(
             "evacuation_adopted",
             format!("migration {} of {} is ours", migration.id, vmove.instance_name),
@@ -19,7 +19,8 @@ pub(super) fn look_up(draft: &mut Draft<'_>, vmove: &Vmove, since: Option<Mono>)
         });
         return draft.memory.push(Memory::AcceptedSince(vmove.instance));
     }
-    if facts.survey.as_ref().is_some_and(|survey| survey.complete && survey.at >= lapsed) {
+    let looked = facts.survey.as_ref().is_some_and(|survey| survey.complete && survey.at >= lapsed);
+    if looked || !guard::stands(Guard::LookUp) {
         settle_intent(draft, vmove.instance, "not_found");
         draft.note(
             "evacuation_not_found",
@@ -91,7 +92,7 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
         },
         _ => {}
     }
-    if waited > draft.view.policy().evacuation_deadline_ms {
+    if waited > draft.view.policy().evacuation_deadline_ms && guard::stands(Guard::Deadline) {
         let dest = migration.dest.as_deref().unwrap_or("an unnamed host");
         guests.blocked.push(format!(
             "{}: migration {} from {} to {dest} hangs in {}; settle it in Nova, then retry",

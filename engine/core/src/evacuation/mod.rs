@@ -17,6 +17,7 @@ use crate::effect::{Done, Effect, Migration, Query};
 use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
+use crate::guard::{self, Guard};
 use crate::id::{InstanceId, VmoveId};
 use crate::instance::{Guest, Plan, Wanted, plan};
 use crate::recovery::host::Reserve;
@@ -163,7 +164,7 @@ fn adopt_listed(draft: &mut Draft<'_>) {
         match planned {
             Plan::Evacuate { reset, wanted } => {
                 vmove.reset = reset;
-                vmove.wanted = wanted;
+                vmove.wanted = if guard::stands(Guard::WantedState) { wanted } else { Wanted::Active };
             }
             Plan::Leave { reason } => {
                 vmove.status = VmoveStatus::Ignored;
@@ -274,7 +275,7 @@ fn sum_up(draft: &Draft<'_>, guests: &mut Guests) {
         }
     }
     let facts = draft.view.facts;
-    guests.settled = guests.open == 0
+    guests.settled = (guests.open == 0 || !guard::stands(Guard::EveryGuest))
         && facts.survey.as_ref().is_some_and(|survey| {
             let ids = survey.guests.iter().map(|guest| guest.id).collect();
             survey.complete && facts.listed_before.as_ref() == Some(&ids)

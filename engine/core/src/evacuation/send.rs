@@ -233,6 +233,9 @@ fn rests_on(draft: &mut Draft<'_>, name: &str) -> Rest {
 
 /// Hosts where the guest may run besides the dead one (DESIGN 2.7).
 fn may_run_elsewhere(draft: &mut Draft<'_>, vmove: &Vmove) -> Elsewhere {
+    if !guard::stands(Guard::MayRunElsewhere) {
+        return Elsewhere::No;
+    }
     let dead = draft.view.recovery.host_name.clone();
     let suspects: Vec<Migration> = draft
         .view

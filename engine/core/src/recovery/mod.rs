@@ -212,6 +212,9 @@ pub struct Wait {
 
 /// The next step of any recovery: from what is stored, what was seen and the time, to what to commit, to ask, or to wait for.
 pub fn step(view: crate::step::View<'_>, chance: &mut crate::chance::Chance) -> crate::step::Step {
+    if let Some(why) = &view.facts.fleet.reconcile_only {
+        return reconcile_only(view, chance, why);
+    }
     let mut draft = crate::step::Draft::new(view, chance);
     let digested = hooks::digest(&mut draft);
     match &view.recovery.body {
@@ -223,5 +226,18 @@ pub fn step(view: crate::step::View<'_>, chance: &mut crate::chance::Chance) -> 
         Body::Return(_) => crate::admission::step(&mut draft),
     }
     hooks::settle(&mut draft);
+    draft.finish()
+}
+
+/// Reconcile-only (I22): whatever it is at, nothing is decided, asked or done for it, and it says why. Here and nowhere else, since every
+/// effect of every kind comes out of a step. What came of a deed that was on its way is not taken up either: by what was lost it may rest
+/// on nothing, so it stays an open intent, and whoever claims the recovery afterwards asks the world.
+fn reconcile_only(
+    view: crate::step::View<'_>,
+    chance: &mut crate::chance::Chance,
+    why: &str,
+) -> crate::step::Step {
+    let mut draft = crate::step::Draft::new(view, chance);
+    draft.reason = format!("reconcile-only: {why}");
     draft.finish()
 }

@@ -1,18 +1,24 @@
 //! The engine's last word before each order: is it still ours to give, and does it go to a device that switches this machine?
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use halberd_core::id::HostId;
 use halberd_fencing as fencing;
 use halberd_fencing::{Gate, RestorePolicy};
 use halberd_store::restore_policies::{self, FormerPolicy};
 use halberd_store::sessions::{self, Session};
-use halberd_store::{fence_drills, recoveries, write};
+use halberd_store::{fence_drills, intents, recoveries, rewind, write};
 use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Devices, policy_word};
 use crate::clock;
 use crate::ports::Order;
+
+/// What was read of the right to act is good for so long, as the facts of a draft are (F60). A process that stood still for longer is aborted
+/// ([`crate::stall`]); here it is a database that answers late.
+const CHECK_KEEPS: Duration = Duration::from_secs(5);
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +78,7 @@ impl Gate for Right<'_> {
                     .await;
             recorded.map_err(|error| format!("the BMC session could not be recorded: {error}"))?;
         }
+        let began = clock::mono();
         let now = recoveries::get(&self.devices.db, self.order.recovery)
             .await
             .map_err(|error| format!("the right to act could not be checked: {error}"))?;
@@ -81,11 +88,30 @@ impl Gate for Right<'_> {
         if now.owner != Some(self.order.engine) || now.epoch != self.order.epoch {
             return Err("another engine has taken the recovery over".into());
         }
+        // Both look into the database and not into this engine's memory: an order takes long, and what is true when a level begins need not be
+        // when its last device is reached.
+        if rewind::stands(&self.devices.db)
+            .await
+            .map_err(|error| format!("the right to act could not be checked: {error}"))?
+        {
+            return Err(format!("reconcile-only: {}", crate::rewind::WAY_OUT));
+        }
+        match intents::get(&self.devices.db, self.order.intent).await {
+            Ok(intent) if intent.resolved_at.is_none() => {}
+            Ok(_) => return Err("its intent is resolved".into()),
+            Err(error) => return Err(format!("the intent it rests on is not to be read: {error}")),
+        }
         if self.order.drill {
             let begun = write(&self.devices.db, async |tx| {
                 fence_drills::begin(tx, self.host, device, self.version, self.order.recovery).await
             });
             begun.await.map_err(|error| format!("the drill could not be recorded: {error}"))?;
+        }
+        if clock::mono().since(began) > CHECK_KEEPS {
+            return Err(
+                "the right to act was read too long ago: the database is slow, or this process stood still"
+                    .into(),
+            );
         }
         Ok(())
     }

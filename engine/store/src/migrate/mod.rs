@@ -74,12 +74,26 @@ fn steps(dialect: Dialect) -> &'static [Step] {
     }
 }
 
-fn newest_of_ours(dialect: Dialect) -> i64 {
+pub(crate) fn newest_of_ours(dialect: Dialect) -> i64 {
     steps(dialect).last().map_or(0, |step| step.0)
 }
 
+/// The texts of the steps after `from` up to `to`, oldest first.
+pub(crate) fn texts(dialect: Dialect, from: i64, to: i64) -> impl Iterator<Item = &'static str> {
+    steps(dialect).iter().filter(move |step| step.0 > from && step.0 <= to).map(|step| step.2)
+}
+
+/// What the driver's table of applied steps says of each of them: number, name and checksum in hex.
+pub(crate) fn applied(dialect: Dialect, to: i64) -> impl Iterator<Item = (i64, &'static str, String)> {
+    steps(dialect).iter().filter(move |step| step.0 <= to).map(|&(version, name, sql)| {
+        let sql = SqlStr::from_static(sql);
+        let step = Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false);
+        (version, name, step.checksum.iter().map(|byte| format!("{byte:02x}")).collect())
+    })
+}
+
 /// The driver's own table of what was applied.
-const APPLIED: &str = "_sqlx_migrations";
+pub(crate) const APPLIED: &str = "_sqlx_migrations";
 
 /// Applies what is missing. (The driver's migrator does the same in a future that cannot be moved to another thread.)
 async fn apply<C: Migrate + Send>(
@@ -208,12 +222,34 @@ async fn newest_sqlite(connection: &mut SqliteConnection) -> Result<i64> {
     sqlx::query_scalar(newest).fetch_one(connection).await.map_err(failed)
 }
 
-/// On the servers nothing is changed when they are opened; their schema must be ours.
+/// The setting in which a step leaves how far back programs may be that work on its schema. While a cloud is upgraded engine by engine,
+/// programs of two versions serve on the newer one's schema (expand first, contract a release later): a step that only adds keeps the
+/// number that stands, or writes the step before it; one that takes away raises it. Without the setting only the newest program serves.
+const SERVES_FROM: &str = "SELECT name, value FROM settings WHERE name = 'schema_serves_from'";
+
+/// Whether a newer schema says that our programs work on it.
+async fn serves_us<D: Driver>(connection: &mut D::Connection, version: Version) -> Result<bool> {
+    let rows = classified(D::DIALECT, D::fetch(connection, SERVES_FROM.into_sql_str(), Vec::new()).await)?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let from = row.of("settings", "name").string("value")?;
+    Ok(from.parse::<i64>().is_ok_and(|from| from <= version.ours))
+}
+
+/// On the servers nothing is changed when they are opened; their schema must be ours, or a newer one that says we may serve on it.
 pub(crate) async fn check_server<D: Driver>(connection: &mut D::Connection) -> Result<()> {
     let version = Version { found: newest::<D>(connection).await?, ours: newest_of_ours(D::DIALECT) };
     let broken = "SELECT COUNT(*) AS n FROM _sqlx_migrations WHERE success = FALSE";
     if version.found > 0 && number::<D>(connection, broken).await? > 0 {
         return Err(Error::Schema { found: version.found, ours: version.ours, cure: INTERRUPTED });
+    }
+    if version.found > version.ours && serves_us::<D>(connection, version).await? {
+        let Version { found, ours } = version;
+        tracing::warn!(
+            found,
+            ours,
+            "a newer version migrated the database; this one serves on it until it is replaced"
+        );
+        return Ok(());
     }
     version.check()
 }

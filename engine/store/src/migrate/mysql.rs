@@ -87,6 +87,13 @@ struct Held {
     renewing: JoinHandle<()>,
 }
 
+/// A migration that was given up half way must not be renewed for ever: others would wait for it.
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
 impl Held {
     async fn take(connection: &mut MySqlConnection, options: &MySqlConnectOptions) -> Result<Held> {
         let owner = Uuid::new_v4();

@@ -9,6 +9,7 @@ pub(crate) mod postgres;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::dialect::Dialect;
 use crate::durability::{Durability, Finding};
 use crate::error::{Error, Result};
 use crate::migrate;
-use crate::refusal::{classify, classify_commit};
+use crate::refusal::{FOREIGN, classify, classify_commit, is_stale_plan};
 use crate::value::{Arg, Row};
 
 /// Longest wait for one statement's answer. A lock is waited for 5 s (the sessions say so) and a flush takes a second when the disk
@@ -62,6 +63,11 @@ pub(crate) trait Driver: Database {
     /// Makes a new connection ready, or says why this server must not be used.
     fn settle(connection: &mut Self::Connection) -> impl Future<Output = sqlx::Result<()>> + Send;
 
+    /// Says why a database must not be opened, though its server may be used.
+    fn refuse(_connection: &mut Self::Connection) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Every setting that could be better.
     fn findings(connection: &mut Self::Connection)
     -> impl Future<Output = sqlx::Result<Vec<Finding>>> + Send;
@@ -77,6 +83,7 @@ pub(crate) struct Server<D: Driver> {
     turn: RwLock<()>,
     /// Set once, where changes are told on the message bus.
     pub(crate) speaker: OnceLock<Arc<Speaker>>,
+    connected: Arc<AtomicU64>,
 }
 
 impl<D: Driver> fmt::Debug for Server<D> {
@@ -99,6 +106,7 @@ impl<D: Driver> Server<D> {
     /// Connects, and refuses a server that must not be used: a standby, one that forgets, one with another schema.
     pub(crate) async fn open(options: ConnectOptions<D>, how: &Options) -> Result<Server<D>> {
         let mut first = connect::<D>(options.clone()).await?;
+        D::refuse(&mut first).await?;
         if how.durability == Durability::Strict {
             let findings = answered::<D, _>(D::findings(&mut first)).await?;
             let (fatal, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.fatal);
@@ -111,6 +119,12 @@ impl<D: Driver> Server<D> {
         }
         migrate::check_server::<D>(&mut first).await?;
         let _ = timeout(FAREWELL, first.close()).await;
+        Ok(Server::unasked(options, how))
+    }
+
+    /// Connections to a server that was not asked whether it may be used; each asks when it is made.
+    pub(crate) fn unasked(options: ConnectOptions<D>, how: &Options) -> Server<D> {
+        let connected = Arc::new(AtomicU64::new(0));
         let pool = PoolOptions::<D>::new()
             .max_connections(how.connections.max(2))
             .acquire_timeout(how.acquire)
@@ -125,9 +139,15 @@ impl<D: Driver> Server<D> {
                     Ok(true)
                 })
             })
-            .after_connect(|connection, _| Box::pin(D::settle(connection)))
+            .after_connect({
+                let connected = connected.clone();
+                move |connection, _| {
+                    connected.fetch_add(1, Ordering::AcqRel);
+                    Box::pin(D::settle(connection))
+                }
+            })
             .connect_lazy_with(options.clone());
-        Ok(Server { pool, options, turn: RwLock::new(()), speaker: OnceLock::new() })
+        Server { pool, options, turn: RwLock::new(()), speaker: OnceLock::new(), connected }
     }
 }
 
@@ -140,12 +160,19 @@ impl<D: Driver> Server<D> {
     }
 
     pub(crate) async fn read(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>> {
-        let mut connection = self.acquire().await?;
-        let rows = in_time(D::fetch(&mut connection, sql, args)).await;
-        if rows.as_ref().is_err_and(is_broken) {
-            connection.close_on_drop();
+        let mut left = self.pool.options().get_max_connections();
+        loop {
+            let mut connection = self.acquire().await?;
+            let rows = in_time(D::fetch(&mut connection, sql.clone(), args.clone())).await;
+            if rows.as_ref().is_err_and(is_broken) {
+                connection.close_on_drop();
+            }
+            match rows {
+                // Each connection of the pool may know such a plan, and is met with it once.
+                Err(error) if is_stale_plan(&error) && left > 0 => left -= 1,
+                rows => return rows.map_err(|error| classify(D::DIALECT, error)),
+            }
         }
-        rows.map_err(|error| classify(D::DIALECT, error))
     }
 
     pub(crate) async fn begin(&self, sql: &'static str) -> Result<ServerTx<D>> {
@@ -174,6 +201,11 @@ impl<D: Driver> Server<D> {
         done.map_err(|error| classify(D::DIALECT, error))
     }
 
+    /// How many connections the pool has made so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connected.load(Ordering::Acquire)
+    }
+
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
@@ -197,8 +229,14 @@ impl<D: Driver> Server<D> {
 pub(crate) async fn connect<D: Driver>(options: ConnectOptions<D>) -> Result<D::Connection> {
     let late = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     let connected = timeout(LOGIN, <D::Connection as Connection>::connect_with(&options)).await;
-    let mut connection =
-        connected.map_err(late).and_then(|done| done).map_err(|error| classify(D::DIALECT, error))?;
+    let mut connection = match connected.map_err(late).and_then(|done| done) {
+        Ok(connection) => connection,
+        // Before the login anything may answer: a port is soon mistyped.
+        Err(error @ (sqlx::Error::Protocol(_) | sqlx::Error::Decode(_))) => {
+            return Err(Error::Unavailable { reason: FOREIGN, source: Some(error) });
+        }
+        Err(error) => return Err(classify(D::DIALECT, error)),
+    };
     answered::<D, _>(D::settle(&mut connection)).await?;
     Ok(connection)
 }
@@ -216,7 +254,11 @@ async fn in_time<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result
 
 /// Whether the connection is of no use any more.
 fn is_broken(error: &sqlx::Error) -> bool {
-    !matches!(error, sqlx::Error::Database(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+    is_stale_plan(error)
+        || !matches!(
+            error,
+            sqlx::Error::Database(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }
+        )
 }
 
 /// A transaction on a connection of its own. Dropped, it rolls back and its connection returns to the pool, or is closed.
@@ -263,7 +305,7 @@ impl<D: Driver> ServerTx<D> {
         Ok(())
     }
 
-    async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
+    pub(crate) async fn run(&mut self, sql: &'static str) -> sqlx::Result<()> {
         let Some(connection) = self.connection.as_mut() else { return Err(sqlx::Error::WorkerCrashed) };
         let done = in_time(D::run(connection, sql)).await;
         self.noted(done)

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{MySql, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, MySql, MySqlConnection, Row as _};
 
 use super::{Driver, statements};
+use crate::backup::MARK;
 use crate::dialect::Dialect;
 use crate::durability::Finding;
-use crate::refusal::{NOT_PRIMARY, STANDBY, Unfit};
+use crate::error::{Error, Result};
+use crate::refusal::{HALF, NOT_PRIMARY, STANDBY, Unfit, classified, one_host};
 use crate::wire::{mysql_query, mysql_rows};
 
 /// From `mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY&ssl-ca=..`; the error says what is wrong with it.
 pub(crate) fn options(url: &str) -> Result<MySqlConnectOptions, String> {
+    one_host(url)?;
     let url = url.replacen("mariadb://", "mysql://", 1);
     let options = MySqlConnectOptions::from_str(&url).map_err(|error| error.to_string())?;
     if options.get_database().is_none() {
@@ -31,9 +34,21 @@ const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVIS
                        SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
 /// A row that somebody changed since this unit's first read is not overwritten (MariaDB; its default since 11.6.2).
 const SNAPSHOTS: &str = "SET SESSION innodb_snapshot_isolation = ON";
+/// A transaction that says nothing for so many seconds is ended (MariaDB; MySQL has no such thing): on PostgreSQL it is the same.
+const IDLE: &str = "SET SESSION idle_transaction_timeout = 4";
 /// Reads wait until this node has applied what the cluster had committed when they began: any of ours may gate a deed, and
 /// without it 9 of 200 reads right after a write elsewhere were stale. 1 covers SELECT and BEGIN; a unit's updates are certified anyway.
 const SYNC_READS: &str = "SET SESSION wsrep_sync_wait = 1";
+
+/// Whether a restore of this database began and did not end.
+pub(crate) async fn is_marked(connection: &mut MySqlConnection) -> Result<bool> {
+    let ask = format!(
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '{MARK}'"
+    );
+    let found: i64 =
+        classified(Dialect::Mysql, sqlx::query_scalar(AssertSqlSafe(ask)).fetch_one(connection).await)?;
+    Ok(found > 0)
+}
 
 type Variables = BTreeMap<String, String>;
 
@@ -54,7 +69,8 @@ impl Driver for MySql {
     async fn settle(connection: &mut MySqlConnection) -> sqlx::Result<()> {
         Self::run(connection, SESSION).await?;
         let ask = "SHOW VARIABLES WHERE Variable_name IN \
-                   ('wsrep_on', 'innodb_snapshot_isolation', 'read_only', 'super_read_only', 'innodb_read_only')";
+                   ('wsrep_on', 'innodb_snapshot_isolation', 'idle_transaction_timeout', 'read_only', 'super_read_only', \
+                   'innodb_read_only')";
         let set = variables(connection, ask).await?;
         if is(&set, "wsrep_on", "ON") {
             // Status is answered by a node that answers nothing else.
@@ -75,7 +91,18 @@ impl Driver for MySql {
         if set.contains_key("innodb_snapshot_isolation") {
             Self::run(connection, SNAPSHOTS).await?;
         }
+        if set.contains_key("idle_transaction_timeout") {
+            Self::run(connection, IDLE).await?;
+        }
         Ok(())
+    }
+
+    async fn refuse(connection: &mut MySqlConnection) -> Result<()> {
+        if is_marked(connection).await? {
+            Err(Error::Unavailable { reason: HALF, source: None })
+        } else {
+            Ok(())
+        }
     }
 
     async fn findings(connection: &mut MySqlConnection) -> sqlx::Result<Vec<Finding>> {

@@ -8,11 +8,12 @@ use sqlx::{PgConnection, Postgres};
 use super::{Driver, statements};
 use crate::dialect::Dialect;
 use crate::durability::Finding;
-use crate::refusal::{STANDBY, Unfit};
+use crate::refusal::{STANDBY, Unfit, one_host};
 use crate::wire::{postgres_query, postgres_rows};
 
 /// From `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=..`; the error says what is wrong with it.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, String> {
+    one_host(url)?;
     let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
     if options.get_database().is_none() {
         return Err(
@@ -22,10 +23,11 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, String> {
     Ok(options.application_name("halberd").statement_cache_capacity(256))
 }
 
-/// Who waits for a row's lock longer than this has met a writer that hangs; a transaction that says nothing for a minute is one
-/// whose process froze, and must not hold its rows until it wakes.
+/// Who waits for a row's lock longer than this has met a writer that hangs. A transaction that says nothing for four seconds is one
+/// whose process froze or whose machine is gone: it must have let go of its rows before its lease lapses for others (six seconds at
+/// the least), or they could not take over.
 const SESSION: &str = "SET lock_timeout = '5s'; SET statement_timeout = '14s'; \
-                       SET idle_in_transaction_session_timeout = '60s'; SET standard_conforming_strings = on";
+                       SET idle_in_transaction_session_timeout = '4s'; SET standard_conforming_strings = on";
 
 impl Driver for Postgres {
     const DIALECT: Dialect = Dialect::Postgres;

@@ -30,17 +30,21 @@ macro_rules! everywhere {
 pub(crate) use everywhere;
 
 mod api;
+pub(crate) mod bad;
 mod bus;
 mod commit;
 mod durability;
 mod group;
-mod history;
+pub(crate) mod history;
 mod open;
 mod outbox;
+mod peers;
 mod reports;
+mod rewind;
 mod rows;
 mod secrets;
 mod servers;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -116,6 +116,61 @@ async fn what_somebody_changed_meanwhile_is_not_overwritten() {
     }
 }
 
+/// I32: the next version's migration adds columns while this one runs, with its statements prepared on every connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_is_added_meanwhile_disturbs_nobody() {
+    for on in SERVERS {
+        if on.server().is_none() {
+            continue;
+        }
+        let kit = kit_on(on).await;
+        write(&kit.db, async |tx| settings::set(tx, "x", "0", NOW).await).await.unwrap();
+        // Several connections know the statement.
+        let mut known = Vec::new();
+        for _ in 0..4 {
+            let mut tx = Tx::begin(&kit.db).await.unwrap();
+            settings::get(&mut tx, "x").await.unwrap();
+            known.push(tx);
+        }
+        for tx in known {
+            tx.commit().await.unwrap();
+        }
+        by_hand(&kit.own.url, "ALTER TABLE settings ADD COLUMN of_a_later_version BIGINT").await;
+        for _ in 0..6 {
+            let read = settings::get(&kit.db, "x").await.unwrap_or_else(|error| panic!("{on:?}: {error:?}"));
+            assert_eq!(read.unwrap().0, "0");
+        }
+        by_hand(&kit.own.url, "ALTER TABLE settings ADD COLUMN of_one_later_still BIGINT").await;
+        let written = write(&kit.db, async |tx| {
+            settings::get(&mut *tx, "x").await?;
+            settings::set(tx, "x", "1", NOW).await
+        });
+        written.await.unwrap_or_else(|error| panic!("{on:?}: {error:?}"));
+        assert_eq!(settings::get(&kit.db, "x").await.unwrap().unwrap().0, "1");
+    }
+}
+
+/// A process that froze between two statements, or whose machine is gone, holds no row that others need to take over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_stands_still_lets_go_of_its_rows() {
+    for on in SERVERS {
+        if on.server().is_none() {
+            continue;
+        }
+        let kit = kit_on(on).await;
+        write(&kit.db, async |tx| settings::set(tx, "x", "0", NOW).await).await.unwrap();
+        let mut frozen = Tx::begin(&kit.db).await.unwrap();
+        settings::set(&mut frozen, "x", "1", NOW).await.unwrap();
+        let other = kit.beside().await;
+        write(&other, async |tx| settings::set(tx, "x", "2", NOW).await)
+            .await
+            .expect("the row is free again");
+        assert!(frozen.commit().await.is_err(), "{on:?}: what it had written is gone");
+        assert_eq!(settings::get(&kit.db, "x").await.unwrap().unwrap().0, "2");
+        kit.db.ping().await.expect("and it may begin anew");
+    }
+}
+
 /// The refusal of a URL.
 async fn refusal(url: &str) -> String {
     let error = Db::open_with(url, relaxed(Access::Shared)).await.unwrap_err();

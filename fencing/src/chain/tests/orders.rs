@@ -157,7 +157,7 @@ async fn a_program_that_is_cut_off_is_named() {
     );
     let agent = json!({"type": "agent", "program": program, "bmc": "cut-off"});
     // The program's own deadline is the level's and begins later: whichever comes first says the same.
-    let limits = Limits { level: Duration::from_secs(4), close: Duration::from_millis(1), ..limits() };
+    let limits = Limits { level: Duration::from_secs(8), close: Duration::from_millis(1), ..limits() };
     let report = off(&target(&[&[agent]], None), &limits, &open()).await;
     let attempt = &report.attempts[0];
     let error = attempt.error.as_deref().unwrap();

@@ -3,9 +3,26 @@
 use super::World;
 use super::bmc::IGNORED;
 use crate::history::{Deed, What};
-use crate::model::{HostView, Power};
+use crate::model::{HostState, HostView, Power};
 use crate::truth::DoubleRun;
 use uuid::Uuid;
+
+/// A host's present state in few words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Real power.
+    pub power: Power,
+    /// Meaningful while power is on.
+    pub state: HostState,
+    /// Id of the present (or last) boot.
+    pub boot_id: Uuid,
+    /// Whether the agent runs.
+    pub agent: bool,
+    /// Whether nova-compute runs.
+    pub compute: bool,
+    /// Whether the start gate is closed on this boot.
+    pub gated: bool,
+}
 
 impl World {
     /// Names of all hosts, in order.
@@ -16,6 +33,19 @@ impl World {
     /// A host as it really is.
     pub fn host(&self, name: &str) -> HostView {
         self.host_view(self.host_ix(name))
+    }
+
+    /// What of it changes often, without looking for its guests.
+    pub fn vitals(&self, name: &str) -> Vitals {
+        let host = &self.hosts[self.host_ix(name)];
+        Vitals {
+            power: host.power,
+            state: host.state,
+            boot_id: host.boot_id,
+            agent: host.agent && host.alive(),
+            compute: host.compute && host.alive(),
+            gated: host.gated,
+        }
     }
 
     /// Power orders that have reached the host's BMC so far, obeyed or refused.
@@ -66,6 +96,17 @@ impl World {
     /// Whether the server's metadata mark it for recovery.
     pub fn is_ha_enabled(&self, guest: Uuid) -> bool {
         self.guest_by_id.get(&guest).is_some_and(|ix| self.guests[*ix].metadata.contains_key("HA_Enabled"))
+    }
+
+    /// The guest's state in Nova; `None` for one that is not there.
+    pub fn vm_state_of(&self, guest: Uuid) -> Option<crate::VmState> {
+        self.guest_by_id.get(&guest).map(|ix| self.guests[*ix].vm_state)
+    }
+
+    /// Every evacuation record: guest, source, status.
+    pub fn evacuation_records(&self) -> impl Iterator<Item = (Uuid, String, &'static str)> {
+        let evacuations = self.records.iter().filter(|record| record.kind == "evacuation" && !record.hidden);
+        evacuations.map(|record| (self.guests[record.guest].id, self.name(record.source), record.status))
     }
 
     /// Whether the server is locked.

@@ -212,11 +212,19 @@ cmp-01  suspect  2026-11-21 12:00:00  3     0.1.0    true        -         ctl-1
         renewed_at: Some(at(1)),
         recoveries: 2,
         reason: None,
+        lag_ms: Some(3),
+        round_trip_ms: Some(1),
+        outbox_age_ms: None,
+        bus_age_ms: None,
+        beats_per_second: Some(12.5),
+        disarmed: None,
+        workflow: Some(1),
+        schema: Some(4),
     };
     service.on("GET /halberd/v1/engines", 200, page(vec![engine.clone()]));
     let expected = "\
-ID                                    NAME   STATE        VERSION  RECOVERIES  RENEWED              REASON
-00000000-0000-0000-0000-000000000501  ctl-1  quiet_start  0.1.0    2           2026-11-21 12:00:01  -
+NAME   STATE        VERSION  HOLDS  RENEWED              LAG_MS  DB_MS  OUTBOX_MS  BEATS_S  REASON
+ctl-1  quiet_start  0.1.0    2      2026-11-21 12:00:01  3       1      -          12.5     -
 ";
     assert_eq!(service.prints(&["engines", "list"]).await, expected);
     assert_eq!(service.prints_json(&["engines", "list"]).await, json!([engine]));

@@ -5,13 +5,13 @@ use crate::kdump;
 
 /// Is it dead, and may we act? No way leads from here but to an order, a hold, a question or the end.
 pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
-    if !draft.view.facts.segment_enabled {
+    if !draft.view.facts.segment_enabled && guard::stands(Guard::Segment) {
         return cancel(draft, "the segment is disabled");
     }
     if let Some(by) = asked::ordered(draft) {
         return asked::confirm(draft, host, &by);
     }
-    if host.maintenance.operator {
+    if host.maintenance.operator && guard::stands(Guard::Maintenance) {
         return cancel(draft, "the host is on maintenance by its operator");
     }
     if let Some(who) = draft.view.facts.cancelled.clone() {

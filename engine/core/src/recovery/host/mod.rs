@@ -25,6 +25,7 @@ use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
 use crate::fence::{self, FenceProof};
+use crate::guard::{self, Guard};
 use crate::hook::{Hooks, Point};
 use crate::host::{Admission, Asked, Host, SetByUs};
 use crate::id::{BootId, HostId, RecoveryId};
@@ -316,6 +317,8 @@ fn needs_operator(draft: &mut Draft<'_>, order: Option<Order>, proof: Option<Fen
     let same = draft.view.recovery.word() == StateWord::NeedsOperator && draft.view.recovery.reason == why;
     if same {
         body(draft).state = HostState::NeedsOperator { order, proof };
+        // Whatever this step said on its way here: another reason would be written at every look.
+        draft.reason = why.to_owned();
         return draft.look_after(LOOK_MS);
     }
     draft.message = Some(why.to_owned());
@@ -381,6 +384,10 @@ fn order_off(draft: &mut Draft<'_>, host: &Host, attempt: u32, why: &str) {
         format!("power off of {} ordered (attempt {attempt})", host.name),
         json!({"why": why}),
     );
+    if !guard::stands(Guard::ProofBeforeForceDown) {
+        let reason = format!("Halberd: host failed (recovery {})", draft.view.recovery.id);
+        draft.act(Effect::MarkDown { host: host.name.clone(), reason }, attempt, json!({}));
+    }
     draft.memory.push(Memory::Ordered);
     if matches!(state(draft), HostState::NeedsOperator { .. }) {
         body(draft).state = HostState::NeedsOperator { order: Some(order), proof: None };

@@ -13,7 +13,8 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
     let policy = draft.view.policy();
     let now = draft.view.now;
     let facts = draft.view.facts;
-    let may_send = if proof.rereads_power() {
+    let rereads = proof.rereads_power() && guard::stands(Guard::PowerReread);
+    let may_send = if rereads {
         facts.fresh_power(now, policy.power_fresh_ms) == Some(&Power::Off)
     } else if matches!(proof.means(), fence::Means::Lease { .. }) && host.set_by_us.forced_down {
         // Forced down by us and nothing shows life: Nova's own word, read each five seconds, adds nothing.
@@ -25,7 +26,7 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
     if draft.acts.iter().any(|(_, effect)| matches!(effect, Effect::Evacuate { .. })) {
         body(draft).evacuated = true;
     }
-    if guests.unsent > 0 && proof.rereads_power() {
+    if guests.unsent > 0 && rereads {
         if facts.fresh_power(now, REREAD_POWER_MS).is_none() {
             draft.ask(Query::Power { host: host.id });
         }
@@ -90,6 +91,7 @@ fn digest_reserves(draft: &mut Draft<'_>) {
 /// host that comes back meanwhile is not shot for a slow hook, it stays out until its way back opens. Its proof, though, is taken
 /// back at the first sign of life, since other recoveries rest on it (DESIGN 2.7).
 pub(super) fn closing(draft: &mut Draft<'_>, host: &Host) {
+    digest_reserves(draft);
     let late = draft.view.facts.survey.as_ref().filter(|survey| survey.complete).is_some_and(|survey| {
         let here = |guest: &&Guest| guest.host.as_deref() == Some(&host.name);
         survey.guests.iter().filter(here).any(|guest| draft.vmove(guest.id).is_none())
@@ -119,6 +121,11 @@ fn finish(draft: &mut Draft<'_>, host: &Host, failed: usize) {
         format!("{total} guests of {} have their answer", host.name)
     };
     if !hooks::may_close(draft, failed > 0, &text) {
+        return draft.look_after(LOOK_MS);
+    }
+    // A reserved host that is being prepared would be enabled after it was given back.
+    if draft.view.facts.in_flight("prepare_reserved") {
+        draft.reason = format!("{text}; the answer about a reserved host is waited for");
         return draft.look_after(LOOK_MS);
     }
     let reserves = std::mem::take(&mut body(draft).reserves);

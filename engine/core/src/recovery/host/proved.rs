@@ -29,7 +29,7 @@ pub(super) fn proved(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
     if !hooks::passed(draft, Point::Main) {
         return draft.look_after(LOOK_MS);
     }
-    if proof.rereads_power() {
+    if proof.rereads_power() && guard::stands(Guard::PowerReread) {
         let since = draft.view.facts.marked_at.unwrap_or(draft.view.facts.claimed_at);
         let fresh =
             draft.view.facts.power.as_ref().is_some_and(|reading| {

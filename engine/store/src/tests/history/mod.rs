@@ -382,6 +382,15 @@ async fn engine(db: &Db, story: &mut Story, now: Stamp) -> String {
     said("engine", (registered, renewed, stopped, forgotten, look!(engines::list(db))))
 }
 
+/// Fills a database with what a story leaves.
+pub(crate) async fn lived(db: &Db, seed: u64) {
+    db.speak_on_bus(Speaker { host: "ctl-1".into(), keep: 40 });
+    let mut story = Story::new(seed);
+    for _ in 0..STEPS {
+        step(db, &mut story).await;
+    }
+}
+
 /// Tells a story to a database.
 async fn told(on: On, seed: u64) -> Vec<String> {
     let own = on.own().await.expect("it was asked before");
