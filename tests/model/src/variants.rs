@@ -247,7 +247,7 @@ pub const NO_LIVE_RECORDS: Negative = without!(
     LAST_COPY,
     live_records
 );
-pub const NO_REWIND_RULE: Negative = hole!(
+pub const NO_REWIND_RULE: Negative = without!(
     "a rewound database is believed",
     with(ONE_HOST, Budgets { cuts: 1, timeouts: 1, rewinds: 1, ..Budgets::NONE }),
     ONE_EVACUATION,
@@ -279,7 +279,7 @@ pub const REVOKE_ONCE: Negative = without!(
     NOT_SHOT,
     revoke_succeeds
 );
-pub const LAPSED_AND_RENEWED: Negative = hole!(
+pub const LAPSED_AND_RENEWED: Negative = without!(
     "a lease that lapsed and was renewed allows what it had handed out",
     with(ONE_HOST, Budgets { cuts: 1, lapses: 1, ..Budgets::NONE }),
     ONE_COPY,
