@@ -154,6 +154,6 @@ def postgres_own_backup(stage):
     own_backup(stage)
 
 
-@scenario("F61", "galera", "`halberd db restore` of `halberd db backup`: reconcile-only until it is left", 65, needs=("rewind", "restore"))
+@scenario("F61", "galera", "`halberd db restore` of `halberd db backup`: reconcile-only until it is left", 65, needs=("rewind", "restore"), long=True)  # guests stayed down once of three times, and why is not known
 def galera_own_backup(stage):
     own_backup(stage)
