@@ -37,8 +37,9 @@ const ROUND: u32 = 100;
 pub async fn take_reports(shared: &Arc<Shared>, first: bool) -> halberd_store::Result<()> {
     for report in notifications::list_new(&shared.db, ROUND).await? {
         let report = report.value;
-        let at = if first { clock::LONG_AGO } else { clock::mono() };
-        if let Err(error) = take_report(shared, &report, at).await {
+        let seen = clock::mono();
+        let at = if first { clock::LONG_AGO } else { seen };
+        if let Err(error) = take_report(shared, &report, at, seen).await {
             if error.is_unavailable() {
                 return Err(error);
             }
@@ -80,7 +81,12 @@ pub async fn take_evidence(shared: &Shared, seen: &mut Option<i64>) -> halberd_s
 /// virDomainState of a domain that has memory: running, blocked, paused, being shut down, suspended.
 const RUNS: [i32; 5] = [1, 2, 3, 4, 7];
 
-async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halberd_store::Result<()> {
+async fn take_report(
+    shared: &Shared,
+    report: &Notification,
+    at: Mono,
+    seen: Mono,
+) -> halberd_store::Result<()> {
     let segment = segments::get(&shared.db, report.segment).await?.value;
     let host = hosts::get(&shared.db, report.host).await?.value;
     if !segment.enabled {
@@ -94,7 +100,7 @@ async fn take_report(shared: &Shared, report: &Notification, at: Mono) -> halber
         }
         Claim::HostDown => {
             let by_agent = report.origin == Origin::Agent;
-            let note = || shared.fleet().note_report(host.id, report.id, at, by_agent);
+            let note = || shared.fleet().note_report(host.id, report.id, at, seen, by_agent);
             if !note() {
                 // Registered a moment ago: a recovery opened now would wait for evidence that nobody noted.
                 watch::refresh(shared).await?;

@@ -138,18 +138,24 @@ class Cloud:
             self._compute = next((end["url"] for entry in catalog if entry["type"] == "compute" for end in entry["endpoints"] if end["interface"] == "public"), None)
             return answer.headers["X-Subject-Token"]
 
-    def nova(self, path):
-        """What Nova itself says."""
+    def nova(self, path, body=None):
+        """What Nova itself says; with a body, to what a person asks of it."""
         token = self.token()
-        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.79"}
-        with urllib.request.urlopen(urllib.request.Request(self._compute + path, headers=headers), timeout=30) as answer:
-            return json.load(answer)
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": "compute 2.79", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(self._compute + path, data, headers), timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
 
     def evacuation_records(self):
         """Nova's records of evacuations, oldest first."""
         rows = self.nova("/os-migrations?migration_type=evacuation")["migrations"]
         return [{"id": row["id"], "guest": row["instance_uuid"], "source": row["source_compute"], "dest": row["dest_compute"], "status": row["status"]}
                 for row in sorted(rows, key=lambda row: row["id"])]
+
+    def building(self):
+        """Evacuations that have not ended: those whose destination Nova has named, and how many others."""
+        records = [row for row in self.evacuation_records() if row["status"] in ("accepted", "pre-migrating")]
+        return [row for row in records if row["dest"]], sum(1 for row in records if not row["dest"])
 
     def down(self, hosts):
         """Whether Nova has noticed that these are dead: until then it sends guests there."""

@@ -89,6 +89,16 @@ class Engine:
         except OSError:
             return False
 
+    def ready(self, seconds=20):
+        """What it tells a load balancer: whether a report would be taken and acted upon, and why not."""
+        try:
+            with urllib.request.urlopen(self.address + "/healthcheck?ready", timeout=seconds) as answer:
+                return answer.status == 200, ""
+        except urllib.error.HTTPError as error:
+            return False, error.read().decode(errors="replace")
+        except OSError as error:
+            return False, str(error)
+
     def run(self, *words, check=True, program=None, **environment):
         """A verb of the program on this machine, with this configuration."""
         command = [program if word == self.program and program else word for word in self.command(*words, "--config", self.config)]

@@ -66,7 +66,7 @@ def way_out(stage):
     until("an event says that it was left", lambda: left(stage), 30, 0.5)
 
 
-@scenario("F57", "galera", "all nodes die and come back without the last commits: reconcile-only, no evacuation a second time", 75, needs=("rewind",), long=True)  # the engines say it; the look for that is not settled
+@scenario("F57", "galera", "all nodes die and come back without the last commits: reconcile-only, no evacuation a second time", 75, needs=("rewind",))
 def galera_commits_lost(stage):
     stage.strike()
     until("a recovery is open", stage.open_recoveries, 30, 0.05)
@@ -154,6 +154,6 @@ def postgres_own_backup(stage):
     own_backup(stage)
 
 
-@scenario("F61", "galera", "`halberd db restore` of `halberd db backup`: reconcile-only until it is left", 65, needs=("rewind", "restore"), long=True)  # guests stayed down once of three times, and why is not known
+@scenario("F61", "galera", "`halberd db restore` of `halberd db backup`: reconcile-only until it is left", 65, needs=("rewind", "restore"))
 def galera_own_backup(stage):
     own_backup(stage)

@@ -18,7 +18,7 @@ from cloud import Cloud, Witness
 from engines import Engine, make_key, program_exists, register
 from galera import Galera
 from journal import Journal
-from machines import STATE, Absent, Fault, Net, until
+from machines import HARNESS, STATE, Absent, Fault, Net, until
 from postgres import Postgres
 
 # Long enough that something can be struck in the middle, short enough to be waited for.
@@ -78,7 +78,7 @@ class Stage:
     def _build(self, ground, database, engines, guests, hosts, policy, quiet, program):
         program_exists()
         self.began = time.monotonic()
-        self.figures, self.victims, self.rewinds = {}, [], []
+        self.figures, self.victims, self.rewinds, self.cut = {}, [], [], []
         self.waiting, self.recovered = False, True
         self.db = ground.database(database)
         self.net, self.engines = ground.net, []
@@ -137,11 +137,14 @@ class Stage:
 
     def spare(self, kind="redfish"):
         """A host that is well; its BMC's orders can be read by the recorder."""
-        return next(name for name in self.cloud.hosts(kind) if name not in self.victims)
+        well = [name for name in self.cloud.hosts(kind) if name not in self.victims]
+        if not well:
+            raise Fault(f"the scenario has struck every host with {kind}: it needs more than {len(self.cloud.hosts())} hosts")
+        return well[0]
 
     def strike(self, host=None, how="kill", report=True, engines=None, settled=True):
         """A hypervisor dies, and a monitor says so. Guests that are on their way are let arrive: a host that dies when Nova has just chosen it
-        for one leaves a record without a destination, which is for a person to settle (DESIGN 2.7); `settled=False` strikes at once."""
+        for one leaves a record without a destination, which is for a person to settle (`destination_lost`); `settled=False` strikes at once."""
         if settled:
             until("no guest is on its way", self._none_on_its_way, 60, 0.1)
         host = host or self.spare()
@@ -263,7 +266,8 @@ class Stage:
     def history(self):
         tables = until("the database can be read", self._tables, 60, 0.5)
         return History(
-            calls=self.cloud.calls(),
+            # What a person did by himself is no engine's.
+            calls=[call for call in self.cloud.calls() if call["from"] != HARNESS],
             places=self.cloud.truth.guests,
             power=self.cloud.truth.hosts,
             double_runs=self.cloud("double-runs")["double_runs"],
@@ -274,6 +278,7 @@ class Stage:
             listings=self.journal.listings,
             victims=self.victims,
             rewinds=self.rewinds,
+            cut=self.cut,
             waiting=self.waiting,
             recovered=self.recovered,
         )

@@ -143,6 +143,18 @@ class Rules(unittest.TestCase):
         before.listings[1]["seen"].pop("n2")
         self.assertIn("no_acknowledged_report_lost", {found for found, _ in Checker(before).check()})
 
+    def test_an_engine_that_is_cut_off_may_lack_what_came_after_the_cut_and_nothing_else(self):
+        history = sound()
+        listing = history.listings[1]
+        ended = [ack["at"] for ack in history.acks if ack["id"] in listing["seen"]]
+        history.cut = [(listing["engine"], min(ended) - 0.5, listing["began"] + 0.5)]
+        listing["seen"].clear()
+        self.assertEqual(Checker(history).check(), [])
+        for cut in (("another", *history.cut[0][1:]), (listing["engine"], max(ended) + 0.1, listing["began"] + 0.5), (listing["engine"], 0, listing["began"] - 0.1)):
+            other = copy.deepcopy(history)
+            other.cut = [cut]
+            self.assertIn("no_acknowledged_report_lost", {found for found, _ in Checker(other).check()}, cut)
+
     def test_an_epoch_is_not_used_again_after_a_rewind(self):
         history = sound()
         history.rewinds = [(7, 9, 10)]

@@ -232,6 +232,9 @@ impl Migration {
     }
 }
 
+/// What each reason that we give Nova for a disabled service begins with.
+pub const HALBERD: &str = "Halberd";
+
 /// A compute service as Nova lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRow {
@@ -245,6 +248,18 @@ pub struct ServiceRow {
     pub updated_at: Option<String>,
     /// False for a row of a cell that is down.
     pub whole: bool,
+}
+
+impl ServiceRow {
+    /// Whether a PUT of some engine, of a former run or of another one, made this row out of that: it bears our reason now, or bore it. Nova
+    /// dates a PUT as it dates a heartbeat (NOVA.md).
+    pub fn is_put_by_us(&self, before: &ServiceRow) -> bool {
+        let ours = |row: &ServiceRow| {
+            row.disabled_reason.as_deref().is_some_and(|reason| reason.starts_with(HALBERD))
+        };
+        let put = |row: &ServiceRow| (row.enabled, row.forced_down, row.disabled_reason.clone());
+        (ours(self) || ours(before)) && put(self) != put(before)
+    }
 }
 
 /// The answer to [`Query::Survey`].

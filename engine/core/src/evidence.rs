@@ -129,10 +129,13 @@ pub struct ServiceSight {
     pub others_moving: bool,
 }
 
-/// A report, with its age by our receipt.
+/// A report, with its age by our receipt. One that was made before this engine listened may have been made at any time from `at` to `seen`:
+/// it is as old as the one says, and nothing refutes it that came before the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     pub at: Mono,
+    /// When this engine took it up.
+    pub seen: Mono,
     /// The host's own agent said so of itself, or an authorised caller.
     pub by_agent: bool,
 }

@@ -202,10 +202,11 @@ impl Rows {
     /// Takes a whole list, read at `at`.
     pub fn observe(&mut self, rows: &[ServiceRow], at: Mono) {
         for row in rows.iter().filter(|row| row.whole) {
-            let ours = self.touched.contains(&row.host);
+            let touched = self.touched.contains(&row.host);
             match self.rows.get_mut(&row.host) {
                 Some(known) if known.row.updated_at != row.updated_at => {
-                    if !ours {
+                    // Another engine's order to Nova is no more a sign of life than one of ours.
+                    if !touched && !row.is_put_by_us(&known.row) {
                         known.changed_at = Some(at);
                         known.changed_after = Some(known.read_at);
                     }
@@ -340,6 +341,34 @@ mod tests {
         assert!(
             !rows.sight("a", &policy, Mono(60_000)).expect("read").others_moving,
             "b stands still too: Nova is blind"
+        );
+    }
+
+    #[test]
+    fn a_row_that_another_engine_changed_is_no_sign_of_life() {
+        let policy = Policy::default();
+        let marked = |updated: &str| ServiceRow {
+            enabled: false,
+            forced_down: true,
+            disabled_reason: Some("Halberd: host failed (recovery 7)".into()),
+            ..row("a", updated)
+        };
+        let by_them = ServiceRow { disabled_reason: Some("its operator's".into()), ..marked("2") };
+        let mut rows = Rows::default();
+        rows.observe(&[row("a", "1")], Mono(0));
+        rows.observe(&[marked("2")], Mono(1_000));
+        assert_eq!(rows.sight("a", &policy, Mono(1_000)).expect("read").changed_at, None);
+        rows.observe(&[marked("3")], Mono(2_000));
+        let seen = rows.sight("a", &policy, Mono(2_000)).expect("read");
+        assert_eq!(seen.changed_at, Some(Mono(2_000)), "a nova-compute that is forced down still writes");
+        rows.observe(&[row("a", "4")], Mono(3_000));
+        assert_eq!(rows.sight("a", &policy, Mono(3_000)).expect("read").changed_at, Some(Mono(2_000)));
+        let mut rows = Rows::default();
+        rows.observe(&[row("a", "1")], Mono(0));
+        rows.observe(&[by_them], Mono(1_000));
+        assert!(
+            rows.sight("a", &policy, Mono(1_000)).expect("read").changed_at.is_some(),
+            "a person's may be"
         );
     }
 

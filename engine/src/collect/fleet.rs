@@ -247,13 +247,20 @@ impl Fleet {
         }
     }
 
-    /// A report becomes evidence once; one received before this engine listened is of unknown age and so stale. False: the host is not
-    /// known here yet, and nothing was noted.
+    /// A report becomes evidence once, taken up at `seen`; one received before this engine listened is of unknown age and so stale. False: the
+    /// host is not known here yet, and nothing was noted.
     #[must_use]
-    pub fn note_report(&mut self, host: HostId, report: NotificationId, at: Mono, by_agent: bool) -> bool {
+    pub fn note_report(
+        &mut self,
+        host: HostId,
+        report: NotificationId,
+        at: Mono,
+        seen: Mono,
+        by_agent: bool,
+    ) -> bool {
         let Some(known) = self.hosts.get_mut(&host) else { return false };
         if known.noted.insert(report) {
-            known.sight.reports.push(Report { at, by_agent });
+            known.sight.reports.push(Report { at, seen, by_agent });
         }
         true
     }

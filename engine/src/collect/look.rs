@@ -137,11 +137,14 @@ mod tests {
         let host = row().id;
         let report = NotificationId(Uuid::from_u128(3));
         let mut fleet = Fleet::new(Mono(0));
-        assert!(!fleet.note_report(host, report, Mono(10), false), "it was registered a moment ago");
+        assert!(
+            !fleet.note_report(host, report, Mono(10), Mono(10), false),
+            "it was registered a moment ago"
+        );
         let devices = BTreeSet::from([host]);
         fleet.refresh(vec![row()], &BTreeMap::new(), &Policy::default(), &devices, Mono(20));
         assert!(!probes_power(&mut fleet, Mono(20)));
-        assert!(fleet.note_report(host, report, Mono(30), false));
+        assert!(fleet.note_report(host, report, Mono(30), Mono(30), false));
         assert!(probes_power(&mut fleet, Mono(30)));
     }
 

@@ -109,10 +109,11 @@ async fn note_report_again(shared: &Shared, owned: &Owned) {
     if unknown && let Err(error) = crate::collect::watch::refresh(shared).await {
         tracing::warn!(%error, "the stored hosts could not be read; they are read again within a second");
     }
-    let at = if owned.fresh { clock::mono() } else { clock::LONG_AGO };
+    let seen = clock::mono();
+    let at = if owned.fresh { seen } else { clock::LONG_AGO };
     let mut fleet = shared.fleet();
     let agentless = fleet.hosts.get(&host).is_none_or(|known| !known.sight.agent);
-    if agentless && !fleet.note_report(host, owned.recovery.notification, at, false) {
+    if agentless && !fleet.note_report(host, owned.recovery.notification, at, seen, false) {
         tracing::warn!(%host, "its host is not known here yet: the report behind the recovery is not counted, power is read instead");
     }
 }

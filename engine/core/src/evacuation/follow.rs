@@ -74,6 +74,21 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
             &format!("migration {} ended in {}", migration.id, migration.status),
         );
     }
+    if let Some(other) = taken_for(draft, vmove, &migration) {
+        let dest = other.dest.as_deref().unwrap_or_default();
+        let since_then = facts.guests.get(&vmove.instance).is_some_and(|(at, _)| *at >= since);
+        if !since_then || !is_on(draft, vmove, dest) {
+            look_at_destination(draft, vmove, dest);
+        } else if facts.proved_off.contains_key(dest) {
+            return handed_over(draft, vmove, dest);
+        } else {
+            let text =
+                format!("{} came by migration {}, not by {}", vmove.instance_name, other.id, migration.id);
+            let detail = json!({"instance": vmove.instance, "migration": other.id, "hangs": migration.id});
+            draft.note("evacuation_by_another_record", text, detail);
+            return seen_on(draft, vmove, dest);
+        }
+    }
     match &migration.dest {
         Some(dest) if migration.is_done() && facts.proved_off.contains_key(dest) => {
             handed_over(draft, vmove, dest)
@@ -101,6 +116,21 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
     }
 }
 
+/// The record that Nova took for ours. It gives the work of a call to the oldest accepted record of that guest and leaves the newest without a
+/// destination for good (NOVA.md), as when a person evacuates a guest once more whose first call was lost with its destination.
+fn taken_for(draft: &Draft<'_>, vmove: &Vmove, ours: &Migration) -> Option<Migration> {
+    let from_here = |other: &&Migration| other.source == vmove.source_host && other.is_done();
+    let others =
+        evacuations_of(draft, vmove.instance).filter(|other| other.id < ours.id && other.dest.is_some());
+    others.filter(from_here).max_by_key(|other| other.id).filter(|_| ours.dest.is_none()).cloned()
+}
+
+/// Nova places it there, and no task is under way.
+fn is_on(draft: &Draft<'_>, vmove: &Vmove, dest: &str) -> bool {
+    let seen = draft.view.facts.guests.get(&vmove.instance).and_then(|(_, guest)| guest.as_ref());
+    seen.is_some_and(|guest| guest.host.as_deref() == Some(dest) && guest.task_state.is_none())
+}
+
 fn failed_after_acceptance(draft: &mut Draft<'_>, vmove: &Vmove, why: &str) {
     settle_intent(draft, vmove.instance, "failed");
     fail(draft, vmove.instance, why);
@@ -108,10 +138,7 @@ fn failed_after_acceptance(draft: &mut Draft<'_>, vmove: &Vmove, why: &str) {
 
 /// Done is what is seen: the guest on the destination, no task under way (NOVA.md: the status alone comes too early).
 fn seen_on(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
-    if let Some((_, Some(guest))) = draft.view.facts.guests.get(&vmove.instance)
-        && guest.host.as_deref() == Some(dest)
-        && guest.task_state.is_none()
-    {
+    if is_on(draft, vmove, dest) {
         settle_intent(draft, vmove.instance, "done");
         let dest = dest.to_owned();
         draft.edit(vmove.instance, |vmove| {

@@ -31,7 +31,7 @@ use digest::digest;
 use end::{close, end, fail, name, pause, settle_intent};
 use follow::{arrived, bring, follow, handed_over, look_up, overdue, unlock};
 use reserve::{Reserved, mark_used, reserve_for};
-use send::{begin, ours, ready, send_again};
+use send::{begin, evacuations_of, ours, ready, send_again};
 
 /// A listing this young answers for a first call; only a repeat asks for the single guest (DESIGN 10.6, I26).
 const LISTING_FRESH_MS: u64 = 2_000;

@@ -149,7 +149,10 @@ fn target(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) -> Option<O
     }
 }
 
-fn evacuations_of<'d>(draft: &'d Draft<'_>, instance: InstanceId) -> impl Iterator<Item = &'d Migration> {
+pub(super) fn evacuations_of<'d>(
+    draft: &'d Draft<'_>,
+    instance: InstanceId,
+) -> impl Iterator<Item = &'d Migration> {
     draft
         .view
         .facts

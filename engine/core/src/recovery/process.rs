@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Body, HOOK_WORD, StateWord, Subject, hooks};
-use crate::effect::{Done, Effect, Query};
+use crate::effect::{Done, Effect, HALBERD, Query};
 use crate::event::EventKind;
 use crate::hook::Point;
 use crate::host::{Admission, SetByUs};
@@ -56,8 +56,6 @@ pub struct ProcessRecovery {
 /// The one process whose death keeps new guests from the host.
 const NOVA_COMPUTE: &str = "nova-compute";
 const POLL_MS: u64 = 1_000;
-/// What each reason that we give Nova for a disabled service begins with.
-const HALBERD: &str = "Halberd";
 const OUT_OF_SCHEDULING: &str = "out of scheduling";
 
 /// The next step of a process' recovery.

@@ -9,7 +9,10 @@ use crate::evidence::Class;
 use crate::policy::{Policy, Reporters};
 
 pub(super) fn judge(mut case: Case<'_>) -> Judgement {
-    let Some(newest) = case.evidence.reports.iter().map(|report| report.at).max() else {
+    let reports = &case.evidence.reports;
+    let newest = reports.iter().map(|report| report.at).max();
+    // Only what came after each of them says that its host was not dead when it was made.
+    let Some((newest, seen)) = newest.zip(reports.iter().map(|report| report.seen).max()) else {
         return case.cannot_tell("a report, or power read Off");
     };
     let stale_after = Policy::ms(case.policy.report_stale_ms);
@@ -24,13 +27,13 @@ pub(super) fn judge(mut case: Case<'_>) -> Judgement {
     if !stale {
         case.look_at(newest + stale_after + std::time::Duration::from_millis(1));
     }
-    if let Some(sight) = life_in_silence(&case, newest, true) {
+    if let Some(sight) = life_in_silence(&case, seen, true) {
         case.look_at(sight.until);
         case.show(Class::E3, &sight.source, sight.what, sight.age);
         return case.end(Verdict::Alive);
     }
     // However long ago: who lived after the report was not dead when it was made.
-    if let Some((_, lived)) = row_life(case.evidence).filter(|(_, lived)| *lived > newest) {
+    if let Some((_, lived)) = row_life(case.evidence).filter(|(_, lived)| *lived > seen) {
         let age = case.age(lived);
         case.show(
             Class::E3,

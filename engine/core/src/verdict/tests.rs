@@ -67,7 +67,7 @@ fn hung(ms: u64) -> Evidence {
 
 fn reported(age: u64) -> Evidence {
     Evidence {
-        reports: vec![Report { at: ago(age), by_agent: false }],
+        reports: vec![Report { at: ago(age), seen: ago(age), by_agent: false }],
         has_device: true,
         ..Evidence::default()
     }
@@ -484,6 +484,29 @@ fn a_false_report_shoots_nobody() {
     assert_eq!(at_now(&before).verdict, Verdict::Failed, "answered before the report");
     let refuted = ServiceSight { changed_after: Some(ago(60_000)), ..row(59_000) };
     assert_eq!(at_now(&Evidence { service: Some(refuted), ..reported(70_000) }).verdict, Verdict::Alive);
+}
+
+/// Made at some time between the start of time and ten seconds ago: by an engine that was restarted, or has left reconcile-only.
+#[test]
+fn a_report_of_unknown_age_is_stale_and_refuted_by_later_life_alone() {
+    let reports = vec![Report { at: Mono(0), seen: ago(10_000), by_agent: false }];
+    let with =
+        |service| at_now(&Evidence { service: Some(service), reports: reports.clone(), ..reported(0) });
+    let lived_until = |after: u64, still: u64| ServiceSight { changed_after: Some(ago(after)), ..row(still) };
+    let judgement = with(lived_until(13_000, 12_000));
+    assert_eq!(
+        judgement.verdict,
+        Verdict::CannotTell,
+        "it may have died since, and the row has moved too lately"
+    );
+    assert!(says(&judgement, "stale"));
+    assert_eq!(
+        with(lived_until(61_000, 60_000)).verdict,
+        Verdict::Failed,
+        "the row that stands still renews it"
+    );
+    assert_eq!(with(ServiceSight { up: false, ..lived_until(13_000, 12_000) }).verdict, Verdict::Failed);
+    assert_eq!(with(lived_until(9_000, 8_000)).verdict, Verdict::Alive, "it lived after the report was seen");
 }
 
 #[test]

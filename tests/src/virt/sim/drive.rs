@@ -44,10 +44,11 @@ impl Sim {
                 recovery.epoch
             ));
             if let Subject::Host { host } = recovery.subject {
-                let at = if fresh { mono(self.now) } else { Mono(0) };
+                let seen = mono(self.now);
+                let at = if fresh { seen } else { Mono(0) };
                 if !self.store.hosts[&host].ever_agent {
                     let known =
-                        self.engines[number].fleet.note_report(host, recovery.notification, at, false);
+                        self.engines[number].fleet.note_report(host, recovery.notification, at, seen, false);
                     assert!(known, "every host is known from the beginning");
                 }
             }

@@ -100,7 +100,8 @@ impl Sim {
             .filter(|report| report.status == NotificationStatus::New)
             .cloned()
             .collect();
-        let at = if self.engines[number].first { Mono(0) } else { mono(self.now) };
+        let seen = mono(self.now);
+        let at = if self.engines[number].first { Mono(0) } else { seen };
         self.engines[number].first = false;
         for report in new {
             let host = self.store.hosts[&report.host].clone();
@@ -116,7 +117,7 @@ impl Sim {
                     recovery.body = Body::Process(ProcessRecovery { state: ProcessState::Confirming });
                 }
                 _ => {
-                    let known = self.engines[number].fleet.note_report(host.id, report.id, at, false);
+                    let known = self.engines[number].fleet.note_report(host.id, report.id, at, seen, false);
                     assert!(known, "every host is known from the beginning");
                 }
             }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{HALBERD, ProcessState, close, is_silent, while_in};
-use crate::effect::{Done, Effect, Query};
+use super::{ProcessState, close, is_silent, while_in};
+use crate::effect::{Done, Effect, HALBERD, Query};
 use crate::host::{Admission, Host, SetByUs};
 use crate::runner::HostPatch;
 use crate::step::{Draft, Memory};

@@ -19,7 +19,7 @@ use crate::id::{BootId, HostId, InstanceId};
 use crate::instance::Guest;
 use crate::policy::Policy;
 use crate::recovery::host::{HostRecovery, HostState, Order};
-use crate::recovery::{Body, Recovery, Stage, StateWord, Subject, Vmove, step};
+use crate::recovery::{Body, Recovery, Stage, StateWord, Subject, Vmove, VmoveStatus, step};
 use crate::runner::{HostCondition, Intent};
 use crate::step::{Change, Step, View};
 use crate::time::Mono;
@@ -395,6 +395,32 @@ fn a_guest_is_not_sent_again_while_nova_would_choose_a_dead_host() {
     let mut case = hanging(1);
     case.facts.survey.as_mut().expect("a survey").services[0].forced_down = false;
     assert!(case.acts().is_empty());
+}
+
+#[test]
+fn a_guest_that_came_by_an_older_record_is_there_although_the_newest_hangs() {
+    let moved = |placed: &str, read: u64, done: &str, dies: bool| {
+        let mut case = hanging(1);
+        let guest = Guest { host: Some(placed.into()), ..guest_here() };
+        let hangs = Migration { id: 2, dest: None, ..case.facts.migrations[&1].clone() };
+        let dest = Some("cmp-1".to_owned());
+        case.facts.migrations.insert(2, hangs);
+        case.facts.migrations.entry(1).and_modify(|row| (row.status, row.dest) = (done.into(), dest));
+        case.facts.guests.insert(guest.id, (ago(read), Some(guest.clone())));
+        if dies {
+            let off = case.facts.proved_off["cmp-2"].clone();
+            case.facts.proved_off.insert("cmp-1".into(), off);
+        }
+        case.vmoves = BTreeMap::from([(guest.id, sent(&case.recovery, &guest, Stage::Accepted, 1))]);
+        case.facts.accepted_since.insert(guest.id, ago(2_000));
+        let vmoves = case.step().change.map(|change| change.vmoves).unwrap_or_default();
+        vmoves.into_iter().find_map(|vmove| vmove.ends)
+    };
+    assert_eq!(moved("cmp-1", 50, "done", false), Some(VmoveStatus::Succeeded));
+    assert_eq!(moved("cmp-1", 50, "done", true), Some(VmoveStatus::Ignored), "its recovery answers for it");
+    assert_eq!(moved("cmp-1", 2_001, "done", false), None, "seen before the call was taken");
+    assert_eq!(moved(DEAD, 50, "done", false), None, "not seen there yet");
+    assert_eq!(moved("cmp-1", 50, "pre-migrating", false), None, "nor is it done");
 }
 
 #[test]

@@ -136,7 +136,11 @@ impl World {
                 listening_since: ago(900_000),
                 ..Beats::default()
             },
-            reports: if scenario.agent { Vec::new() } else { vec![Report { at: ago(500), by_agent: false }] },
+            reports: if scenario.agent {
+                Vec::new()
+            } else {
+                vec![Report { at: ago(500), seen: ago(500), by_agent: false }]
+            },
             agent: scenario.agent,
             has_device: scenario.device,
             service: Some(ServiceSight {

@@ -61,7 +61,7 @@ prop_compose! {
                 still_since: still.map(ago),
                 others_moving,
             }),
-            reports: reports.into_iter().map(|age| Report { at: ago(age), by_agent: false }).collect(),
+            reports: reports.into_iter().map(|age| Report { at: ago(age), seen: ago(age / 2), by_agent: false }).collect(),
             agent,
             engines_agreeing: engines,
             has_device: true,
@@ -85,7 +85,10 @@ fn shifted(evidence: &Evidence, by: u64) -> Evidence {
     moved.witnesses.iter_mut().for_each(|witness| shift(&mut witness.at));
     moved.power.iter_mut().for_each(|reading| shift(&mut reading.at));
     moved.user_land.iter_mut().for_each(|seen| shift(&mut seen.at));
-    moved.reports.iter_mut().for_each(|report| shift(&mut report.at));
+    moved.reports.iter_mut().for_each(|report| {
+        shift(&mut report.at);
+        shift(&mut report.seen);
+    });
     if let Some(service) = &mut moved.service {
         shift(&mut service.at);
         for at in [&mut service.changed_at, &mut service.changed_after, &mut service.still_since] {
@@ -129,7 +132,7 @@ proptest! {
                 evidence.user_land = user_land(true, 0);
                 evidence.beats.last.retain(|(_, at)| *at < NOW);
                 evidence.beats.storage_write_age = Some(span(0));
-                evidence.reports.retain(|report| report.at < NOW);
+                evidence.reports.retain(|report| report.seen < NOW);
                 evidence.beats.listening_since = evidence.beats.listening_since.min(ago(1));
             }
         }
@@ -141,7 +144,7 @@ proptest! {
     #[test]
     fn reports_about_a_host_with_agent_move_nothing(evidence in any_evidence(), ages in prop::collection::vec(0u64..400_000, 1..4)) {
         let quiet = Evidence { agent: true, reports: vec![], ..evidence };
-        let reports = ages.into_iter().map(|age| Report { at: ago(age), by_agent: age % 2 == 0 }).collect();
+        let reports = ages.into_iter().map(|age| Report { at: ago(age), seen: ago(age), by_agent: age % 2 == 0 }).collect();
         let loud = Evidence { reports, ..quiet.clone() };
         let (quiet, loud) = (at_now(&quiet), at_now(&loud));
         prop_assert_eq!((quiet.verdict, quiet.class, quiet.look_again), (loud.verdict, loud.class, loud.look_again));
