@@ -78,17 +78,29 @@ def schema(stage):
 def grow(stage):
     """As the step of a version after ours may: a column that nobody knows in tables that are read all the time, and the word that programs of
     our step serve on it."""
-    ours = schema(stage)
+    ours, was = schema(stage), serves_from(stage)
     stage.db.alter([f"ALTER TABLE {table} ADD COLUMN of_a_later_version BIGINT" for table in GROWING])
     stage.db.alter([
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, 'x', 0)",
-        f"INSERT INTO settings (name, value, version, updated_at) VALUES ('schema_serves_from', '{ours}', 1, 0)",
+        *says_serves_from(ours),
     ])
+    return was
 
 
-def shrink(stage):
-    """So that a program which does not know that word starts again. The columns stay: expand first, contract a release later."""
-    stage.db.alter(["DELETE FROM _sqlx_migrations WHERE version = 99", "DELETE FROM settings WHERE name = 'schema_serves_from'"])
+def shrink(stage, was):
+    """As it was before. The columns stay: expand first, contract a release later."""
+    stage.db.alter(["DELETE FROM _sqlx_migrations WHERE version = 99", *says_serves_from(was)])
+
+
+def serves_from(stage):
+    rows = stage.source.rows(["name", "value"], "settings")
+    return next((row["value"] for row in rows if row["name"] == "schema_serves_from"), None)
+
+
+def says_serves_from(step):
+    yield "DELETE FROM settings WHERE name = 'schema_serves_from'"
+    if step is not None:
+        yield f"INSERT INTO settings (name, value, version, updated_at) VALUES ('schema_serves_from', '{step}', 1, 0)"
 
 
 def later_schema(stage):
@@ -119,10 +131,10 @@ def upgrade(stage):
     there = replace_all(stage, ours, ROAD, "stop")
     stage.figures["there"] = " ".join(there)
     stage.journal.quiet()
-    grow(stage)
+    was = grow(stage)
     stage.strike()
     stage.journal.quiet()
-    shrink(stage)
+    shrink(stage, was)
     serves(stage, former)
     back = replace_all(stage, former, ROAD, "kill")
     stage.figures["back"] = " ".join(back)

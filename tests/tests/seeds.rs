@@ -41,10 +41,6 @@ fn tell(seed: u64) -> String {
     format!("seed {seed}, made short:\n{}", shrink::shrink(setup, cues, SHRINK))
 }
 
-/// Worlds that break a rule and are not mended: printed by every run that meets them, I1 and I10 among them. The list only ever gets shorter.
-const OPEN: &[u64] =
-    &[4507, 4604, 6108, 7236, 7297, 7731, 8991, 9258, 10375, 11696, 11737, 13447, 15542, 17707, 18136, 19929];
-
 #[test]
 fn random_worlds_keep_the_rules() {
     if let Ok(one) = std::env::var("HALBERD_SEED") {
@@ -75,21 +71,15 @@ fn random_worlds_keep_the_rules() {
             short.push(*what);
         }
     }
-    for (seed, shown) in all.iter().filter(|(seed, _)| OPEN.contains(seed)) {
-        println!(
-            "OPEN, not mended yet: seed {seed}: {}",
-            shown.findings.first().map_or("nothing", String::as_str)
-        );
+    let ungated: Vec<_> = all.iter().filter(|(_, shown)| !shown.without_gate.is_empty()).collect();
+    println!(
+        "{} worlds ran a guest twice for want of a start gate on hypervisors, not mended yet:",
+        ungated.len()
+    );
+    for (seed, shown) in &ungated {
+        println!("    seed {seed}: {}", shown.without_gate[0]);
     }
-    // One that breaks nothing any more is taken off the list.
-    let mended: Vec<u64> = all
-        .iter()
-        .filter(|(seed, shown)| OPEN.contains(seed) && shown.findings.is_empty())
-        .map(|(seed, _)| *seed)
-        .collect();
-    assert!(mended.is_empty(), "these worlds keep the rules now, take them off the list: {mended:?}");
-    let bad: Vec<_> =
-        all.iter().filter(|(seed, shown)| !shown.findings.is_empty() && !OPEN.contains(seed)).collect();
+    let bad: Vec<_> = all.iter().filter(|(_, shown)| !shown.findings.is_empty()).collect();
     let told: Vec<String> =
         bad.iter().map(|(seed, shown)| format!("seed {seed}: {}", shown.findings.join("; "))).collect();
     let shortest = bad.iter().min_by_key(|(_, shown)| shown.story.len()).map(|(seed, _)| tell(*seed));

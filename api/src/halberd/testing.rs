@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::Host;
 use halberd_core::id::{BootId, EngineId, EventId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::notification::{Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
@@ -175,25 +175,12 @@ pub(crate) fn caller(roles: &str) -> Caller {
 
 pub(crate) fn stored_host(name: &str) -> Host {
     Host {
-        id: HostId(Uuid::new_v4()),
-        segment: SegmentId(Uuid::nil()),
-        name: name.into(),
         kind: "COMPUTE".into(),
         control_attributes: "SSH".into(),
-        reserved: false,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
         boot_number: 1,
         boot: Some(BootId(BOOT)),
-        retired_boots: Vec::new(),
         ever_agent: true,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(Uuid::new_v4()), SegmentId(Uuid::nil()), name)
     }
 }
 

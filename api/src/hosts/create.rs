@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use halberd_core::audit::Entry;
 use halberd_core::bus::Action;
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::{Host, Maintenance};
 use halberd_core::id::{HostId, SegmentId};
 use halberd_store::{hosts, segments, write};
 use halberd_types::v1::host::{Create, ITEM};
@@ -51,24 +51,10 @@ pub(crate) async fn create(
 /// As nobody has seen it yet: in, on boot 0, without an agent.
 fn fresh(segment: SegmentId, wanted: Create) -> Host {
     Host {
-        id: HostId(Uuid::new_v4()),
-        segment,
-        name: wanted.name,
         kind: wanted.host_type,
         control_attributes: wanted.control_attributes,
         reserved: wanted.reserved,
-        reserved_by: None,
         maintenance: Maintenance { operator: wanted.on_maintenance, ..Maintenance::default() },
-        admission: Admission::In,
-        boot_number: 0,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(Uuid::new_v4()), segment, wanted.name)
     }
 }

@@ -13,6 +13,7 @@
 mod again;
 pub(crate) mod drain;
 mod power;
+mod queue;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -192,8 +193,16 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let beats = new_boot.filter(|_| beating && power != Some(&Power::Off));
     let on = power == Some(&Power::On);
     let readmitted = facts.readmitted.clone();
-    let switching = power::switch_on(draft, host, beats.is_some() || on);
-    if beats.is_none() && !on && readmitted.is_none() {
+    let seen = beats.is_some() || on;
+    let ordered = facts.in_flight("power_on") || facts.outcome("power_on").is_some();
+    let warned =
+        if seen || ordered || readmitted.is_some() { queue::Warned::No } else { queue::warn(draft, host) };
+    let switching = match &warned {
+        queue::Warned::No => power::switch_on(draft, host, seen),
+        queue::Warned::Looking => None,
+        queue::Warned::Of(text) => Some(text.clone()),
+    };
+    if !seen && readmitted.is_none() {
         if facts.evidence.has_device {
             draft.ask_every(Query::Power { host: host.id }, 5_000);
         }
@@ -219,39 +228,7 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
         draft.reason = "back, but Nova's list is not whole: a cell is down".into();
         return draft.ask_every(Query::Survey { host: host.name.clone() }, 5_000);
     }
-    // What was sent here before it died waits in its queue: its nova-compute would take it up, while the guest is rebuilt elsewhere. Nova
-    // gives the record of such a call to the guest's next rebuild, wherever that is, and leaves the next one's own without a destination
-    // for good (seed 1339): a record that names none may thus stand for what waits here.
-    let mut waiting: Vec<String> = Vec::new();
-    for record in survey.migrations.iter().filter(|record| {
-        record.is_evacuation()
-            && record.is_unfinished()
-            && match &record.dest {
-                Some(dest) => *dest == host.name,
-                None => record.source != host.name,
-            }
-    }) {
-        let newer = survey.migrations.iter().any(|other| {
-            other.instance == record.instance
-                && other.is_evacuation()
-                && if record.dest.is_none() { other.id != record.id } else { other.id > record.id }
-                && !other.is_dead()
-                && other.dest.as_ref() != Some(&host.name)
-        });
-        let seen = facts.guests.get(&record.instance);
-        match seen.filter(|(at, _)| draft.view.now.since(*at).as_millis() < 5_000) {
-            Some((_, None)) => {}
-            Some((_, Some(guest))) if newer || guest.host.as_ref() != Some(&record.source) => {
-                let place = guest.host.clone().unwrap_or_else(|| "no host".into());
-                let text = format!("{} (migration {}, {})", record.instance, record.id, record.status);
-                if place != host.name && !waiting.contains(&text) {
-                    waiting.push(text);
-                }
-            }
-            Some(_) => {}
-            None => return draft.ask(Query::Guest { instance: record.instance }),
-        }
-    }
+    let Some(waiting) = queue::waiting(draft, host, survey, 5_000) else { return };
     // nova-compute destroys the local copy of every guest with such a record, whether or not it arrived elsewhere (NOVA.md).
     let live: Vec<String> = survey
         .migrations
@@ -304,6 +281,7 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let patch = HostPatch {
         admission: Some(Admission::Admitted),
         proof: Some(None),
+        unstrand: true,
         boot: Some((boot_number, beats.or(host.boot))),
         // Whatever changed its row meanwhile, an order for one, is looked at first.
         only_if: Some(HostCondition::Version(host.version)),
@@ -460,8 +438,8 @@ mod tests {
     use crate::effect::Survey;
     use crate::evidence::PowerReading;
     use crate::facts::Facts;
-    use crate::host::{FailureDomain, Maintenance};
-    use crate::id::{BootId, HostId, NotificationId, RecoveryId, SegmentId};
+    use crate::id::{BootId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
+    use crate::instance::Guest;
     use crate::recovery::{self, Recovery, Subject, WORKFLOW_VERSION};
     use crate::segment::RecoveryMethod;
     use crate::step::View;
@@ -471,25 +449,13 @@ mod tests {
 
     fn fenced_host(boot: BootId) -> Host {
         Host {
-            id: HostId(uuid::Uuid::from_u128(1)),
-            segment: SegmentId(uuid::Uuid::from_u128(2)),
-            name: "cmp-01".into(),
-            kind: String::new(),
-            control_attributes: String::new(),
-            reserved: false,
-            reserved_by: None,
-            maintenance: Maintenance::default(),
             admission: Admission::Out,
             boot_number: 1,
             boot: Some(boot),
             retired_boots: vec![boot],
             ever_agent: true,
-            domain: FailureDomain::default(),
-            serial: None,
-            machine: None,
-            proof: None,
             set_by_us: SetByUs { disabled: true, forced_down: true, restore_policy: false },
-            version: 1,
+            ..Host::new(HostId(uuid::Uuid::from_u128(1)), SegmentId(uuid::Uuid::from_u128(2)), "cmp-01")
         }
     }
 
@@ -530,6 +496,42 @@ mod tests {
             opened_at: Stamp(0),
             closed_at: None,
         }
+    }
+
+    /// What is ordered of a drained host that policy wants on, in whose queue a rebuild waits, while Nova places that guest there; and why.
+    fn ordered_with_a_rebuild_waiting(placed_on: Option<&str>) -> (Vec<&'static str>, String) {
+        let guest = InstanceId(uuid::Uuid::from_u128(9));
+        let host = Host { stranded: vec![guest], ..fenced_host(BootId(uuid::Uuid::from_u128(3))) };
+        let mut recovery = return_of(&host, ReturnState::Out);
+        recovery.policy.power_on_when_drained = true;
+        let mut facts = Facts { host: Some(host), ..Facts::default() };
+        facts.evidence.has_device = true;
+        facts.survey = Some(Survey { at: NOW, complete: true, ..Survey::default() });
+        let shown = placed_on.map(|place| Guest {
+            id: guest,
+            name: "web".into(),
+            host: Some(place.into()),
+            vm_state: "active".into(),
+            task_state: None,
+            power_state: 1,
+            locked: false,
+            locked_reason: None,
+            ha_enabled: None,
+            fault: None,
+        });
+        facts.guests.insert(guest, (NOW, shown));
+        let view =
+            View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };
+        let change = recovery::step(view, &mut Chance::new(1)).change.expect("something is said");
+        (change.acts.iter().map(|(_, effect)| effect.word()).collect(), change.reason)
+    }
+
+    /// Nova's records of such a call do not last (a source that returns completes them): the host's own row remembers.
+    #[test]
+    fn a_host_with_a_rebuild_in_its_queue_is_not_switched_on() {
+        let (ordered, why) = ordered_with_a_rebuild_waiting(Some("cmp-02"));
+        assert!(ordered.is_empty() && why.starts_with("do not start cmp-01"), "{ordered:?} {why}");
+        assert_eq!(ordered_with_a_rebuild_waiting(None).0, ["power_on"], "its owner has deleted it");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fence::FenceProof;
-use crate::id::{BootId, HostId, RecoveryId, SegmentId};
+use crate::id::{BootId, HostId, InstanceId, RecoveryId, SegmentId};
 use crate::text_enum;
 
 text_enum! {
@@ -89,6 +89,10 @@ pub struct Host {
     pub boot: Option<BootId>,
     /// Boots that were fenced: their beats never make the host *in* (DESIGN 10.7).
     pub retired_boots: Vec<BootId>,
+    /// Guests whose rebuild was sent here and had not arrived when it died: the call waits in its nova-compute's queue, and Nova's record of
+    /// it does not last as long as that (a source that returns completes it).
+    #[serde(default)]
+    pub stranded: Vec<InstanceId>,
     /// A host that ever had our agent is never fenced on reports alone (I18).
     pub ever_agent: bool,
     pub domain: FailureDomain,
@@ -99,4 +103,32 @@ pub struct Host {
     pub set_by_us: SetByUs,
     /// Number of this row: each change raises it (compare-and-swap).
     pub version: i64,
+}
+
+impl Host {
+    /// One that serves and of which nothing else is known.
+    pub fn new(id: HostId, segment: SegmentId, name: impl Into<String>) -> Host {
+        Host {
+            id,
+            segment,
+            name: name.into(),
+            kind: String::new(),
+            control_attributes: String::new(),
+            reserved: false,
+            reserved_by: None,
+            maintenance: Maintenance::default(),
+            admission: Admission::In,
+            boot_number: 0,
+            boot: None,
+            retired_boots: Vec::new(),
+            stranded: Vec::new(),
+            ever_agent: false,
+            domain: FailureDomain::default(),
+            serial: None,
+            machine: None,
+            proof: None,
+            set_by_us: SetByUs::default(),
+            version: 1,
+        }
+    }
 }

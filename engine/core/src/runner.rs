@@ -80,6 +80,12 @@ pub struct HostPatch {
     /// A retired order gives the boot back (DESIGN 10.3).
     #[serde(default)]
     pub unretire_boot: Option<BootId>,
+    /// A guest's rebuild waits in its nova-compute's queue.
+    #[serde(default)]
+    pub strand: Option<InstanceId>,
+    /// Nothing waits there any more, or a person answers for it.
+    #[serde(default)]
+    pub unstrand: bool,
     /// Devices that a drill has shown to switch this machine.
     #[serde(default)]
     pub drilled: Vec<String>,

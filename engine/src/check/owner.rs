@@ -76,7 +76,7 @@ fn place(address: &str, port: Option<u64>) -> (String, Option<u16>) {
 
 #[cfg(test)]
 mod tests {
-    use halberd_core::host::{Admission, FailureDomain, Maintenance, SetByUs};
+
     use halberd_core::id::{HostId, SegmentId};
     use serde_json::json;
 
@@ -84,25 +84,10 @@ mod tests {
 
     fn host(serial: Option<&str>, machine: Option<u128>) -> Host {
         Host {
-            id: HostId(Uuid::from_u128(1)),
-            segment: SegmentId(Uuid::from_u128(2)),
-            name: "cmp-01".into(),
             kind: "COMPUTE".into(),
-            control_attributes: String::new(),
-            reserved: false,
-            reserved_by: None,
-            maintenance: Maintenance::default(),
-            admission: Admission::In,
-            boot_number: 0,
-            boot: None,
-            retired_boots: Vec::new(),
-            ever_agent: false,
-            domain: FailureDomain::default(),
             serial: serial.map(str::to_owned),
             machine: machine.map(Uuid::from_u128),
-            proof: None,
-            set_by_us: SetByUs::default(),
-            version: 1,
+            ..Host::new(HostId(Uuid::from_u128(1)), SegmentId(Uuid::from_u128(2)), "cmp-01")
         }
     }
 

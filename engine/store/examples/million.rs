@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::Host;
 use halberd_core::id::{
     EngineId, EventId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId, VmoveId,
 };
@@ -143,25 +143,9 @@ async fn made(db: Db) -> Fallible<World> {
         enabled: true,
     };
     let host = |n: usize| Host {
-        id: HostId(id()),
-        segment: segment.id,
-        name: format!("cmp-{n:02}"),
         kind: "COMPUTE".into(),
-        control_attributes: String::new(),
-        reserved: false,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
         boot_number: 1,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(id()), segment.id, format!("cmp-{n:02}"))
     };
     let all: Vec<Host> = (0..50).map(host).collect();
     write(&db, async |tx| {

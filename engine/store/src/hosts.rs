@@ -313,7 +313,7 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
         .exec(
             "UPDATE hosts SET reserved = ?, reserved_by = ?, maintenance_recovery = ?, maintenance_process = ?, admission = ?, \
              boot_number = ?, boot = ?, retired_boots = ?, proof = ?, set_disabled = ?, set_forced_down = ?, \
-             set_restore_policy = ?, version = version + 1, updated_at = ? WHERE id = ? AND version = ?",
+             set_restore_policy = ?, stranded = ?, version = version + 1, updated_at = ? WHERE id = ? AND version = ?",
             args![
                 host.reserved,
                 host.reserved_by,
@@ -327,6 +327,7 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
                 host.set_by_us.disabled,
                 host.set_by_us.forced_down,
                 host.set_by_us.restore_policy,
+                (!host.stranded.is_empty()).then(|| json(&host.stranded)),
                 now,
                 id,
                 expected
@@ -394,6 +395,14 @@ fn apply(host: &mut Host, patch: &HostPatch) {
     {
         host.retired_boots.push(retired);
     }
+    if patch.unstrand {
+        host.stranded.clear();
+    }
+    if let Some(guest) = patch.strand
+        && !host.stranded.contains(&guest)
+    {
+        host.stranded.push(guest);
+    }
 }
 
 /// A boot seen: numbers it (compare-and-swap on the row's version) and marks the host as one that has an agent (I18).
@@ -452,6 +461,7 @@ pub(crate) fn read(row: &Row) -> Result<Stored<Host>> {
         boot_number: row.number("boot_number")?,
         boot: row.opt_id("boot")?,
         retired_boots: row.json("retired_boots")?,
+        stranded: row.opt_json("stranded")?.unwrap_or_default(),
         ever_agent: row.flag("ever_agent")?,
         domain: FailureDomain {
             rack: row.opt_string("rack")?,

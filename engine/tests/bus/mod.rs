@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use halberd_core::bus::{Action, Fault, Subject};
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::Host;
 use halberd_core::id::{HostId, NotificationId, SegmentId};
 use halberd_core::notification::{Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::segment::{RecoveryMethod, Segment};
@@ -111,25 +111,10 @@ fn segment(name: &str) -> Segment {
 
 fn host(segment: SegmentId) -> Host {
     Host {
-        id: HostId(Uuid::new_v4()),
-        segment,
-        name: "cmp-01".into(),
         kind: "COMPUTE".into(),
         control_attributes: "SSH".into(),
-        reserved: false,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
         boot_number: 1,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(Uuid::new_v4()), segment, "cmp-01")
     }
 }
 

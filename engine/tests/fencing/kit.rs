@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use halberd_core::event::EventKind;
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::{Admission, Host};
 use halberd_core::id::{HostId, SegmentId, WishId};
 use halberd_core::policy::Policy;
 use halberd_core::recovery::{Recovery, Subject};
@@ -193,25 +193,10 @@ impl Kit {
     pub async fn add_host(&self, name: &str) -> HostId {
         let view = self.cloud.world().host(name);
         let host = Host {
-            id: HostId(Uuid::new_v4()),
-            segment: self.segment,
-            name: name.to_owned(),
             kind: "COMPUTE".into(),
-            control_attributes: String::new(),
-            reserved: false,
-            reserved_by: None,
-            maintenance: Maintenance::default(),
-            admission: Admission::In,
-            boot_number: 0,
-            boot: None,
-            retired_boots: Vec::new(),
-            ever_agent: false,
-            domain: FailureDomain::default(),
             serial: Some(view.serial),
             machine: Some(view.uuid),
-            proof: None,
-            set_by_us: SetByUs::default(),
-            version: 1,
+            ..Host::new(HostId(Uuid::new_v4()), self.segment, name.to_owned())
         };
         write(&self.db, async |tx| hosts::create(tx, &host, clock::stamp()).await).await.unwrap();
         host.id

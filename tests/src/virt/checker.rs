@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use halberd_core::host::Admission;
 use halberd_core::notification::NotificationStatus;
-use halberd_core::recovery::StateWord;
-use halberd_sim::{Fault, What};
+use halberd_core::recovery::{Recovery, StateWord, Subject};
+use halberd_sim::{DoubleRun, Fault, What};
 use uuid::Uuid;
 
 use super::sim::Sim;
@@ -16,7 +16,7 @@ pub type Findings = Vec<String>;
 /// The rules that hold at every moment of any run.
 pub fn safety(sim: &Sim) -> Findings {
     let mut found = Vec::new();
-    for double in sim.world.double_runs() {
+    for double in sim.world.double_runs().iter().filter(|double| ungated(sim, double).is_none()) {
         found.push(format!("I10: guest {} ran on {:?} at {} ms", double.guest, double.hosts, double.at));
     }
     evacuations(sim, &mut found);
@@ -71,6 +71,26 @@ pub fn safety(sim: &Sim) -> Findings {
     );
     found.extend(super::hooks::judge(sim));
     found
+}
+
+/// The hole that is left: a host that people or its own supply started while it was out takes an old rebuild from its nova-compute's queue
+/// before anybody can admit it. Only something on the host itself can hold nova-compute back (SAFETY: the start gate).
+fn ungated(sim: &Sim, double: &DoubleRun) -> Option<String> {
+    let (host, up) = double.hosts.iter().find_map(|host| {
+        let up = sim.onlooker.up_unasked(host, double.at)?;
+        Some((host, up))
+    })?;
+    let sent = sim.world.history().iter().any(|deed| {
+        deed.at < up && matches!(&deed.what, What::EvacuateAccepted { guest, .. } if *guest == double.guest)
+    });
+    sent.then(|| {
+        format!("{host}, started unasked at {up} ms while out, ran guest {} out of its queue", double.guest)
+    })
+}
+
+/// What [`ungated`] saw in a run.
+pub fn without_gate(sim: &Sim) -> Vec<String> {
+    sim.world.double_runs().iter().filter_map(|double| ungated(sim, double)).collect()
 }
 
 /// I19, in its simplest form: orders of an engine's own belief, of hosts that had power, are never more within the time of a token than the
@@ -150,14 +170,7 @@ pub fn liveness(sim: &Sim) -> Findings {
     let mut found = Vec::new();
     for (row, _) in sim.store.recoveries.values() {
         let word = row.word();
-        let waits_for_people = match word {
-            StateWord::Returning => !comes_back(sim, &row.host_name),
-            StateWord::NeedsOperator | StateWord::Held | StateWord::Out | StateWord::Admitted => true,
-            // Its controller has lost its supply with the host: a person was asked, and half an hour ends it too.
-            StateWord::Draining => row.reason.contains("does not revoke our sessions"),
-            _ => false,
-        };
-        if row.is_open() && !waits_for_people {
+        if row.is_open() && !waits_for_people(sim, row) {
             found.push(format!(
                 "L4: the {} recovery of {} is still {word}: {}",
                 row.subject.kind(),
@@ -218,6 +231,22 @@ pub fn liveness(sim: &Sim) -> Findings {
         }
     }
     found
+}
+
+fn waits_for_people(sim: &Sim, row: &Recovery) -> bool {
+    match row.word() {
+        StateWord::Returning => !comes_back(sim, &row.host_name),
+        StateWord::NeedsOperator | StateWord::Held | StateWord::Out | StateWord::Admitted => true,
+        // Its controller has lost its supply with the host: a person was asked, and half an hour ends it too.
+        StateWord::Draining if row.reason.contains("does not revoke our sessions") => true,
+        // It stands still beside a recovery of its host.
+        StateWord::Draining => sim.store.recoveries.values().any(|(other, _)| {
+            other.is_open()
+                && other.subject == (Subject::Host { host: row.subject.host() })
+                && waits_for_people(sim, other)
+        }),
+        _ => false,
+    }
 }
 
 /// nova-compute has long been well on a host that serves: nobody need bring it back.

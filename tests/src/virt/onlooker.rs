@@ -9,7 +9,8 @@ use halberd_core::host::Admission;
 use halberd_core::recovery::host::{HostState, Purpose};
 use halberd_core::recovery::{Body, StateWord, Subject, VmoveStatus};
 use halberd_core::runner::Commit;
-use halberd_sim::{HostState as Truth, Network, Power, VmState};
+use halberd_sim::{HostState as Truth, Network, Power, VmState, What};
+use uuid::Uuid;
 
 use super::checker::Findings;
 use super::sim::Sim;
@@ -42,6 +43,10 @@ pub struct Onlooker {
     pub released: bool,
     /// When hosts that had power were ordered off by an engine's own belief.
     pub orders_of_living: Vec<u64>,
+    /// Hosts that a caller reported down.
+    pub reported: BTreeSet<String>,
+    /// Hosts that came back by themselves or by people's hands while out, from when, and until when they were admitted.
+    started: Vec<(String, u64, u64)>,
     pub found: Findings,
     /// Names of interesting states ([`super::sometimes`]).
     pub seen: BTreeSet<&'static str>,
@@ -67,6 +72,17 @@ impl Onlooker {
         if off {
             self.read(host, at, true);
         }
+    }
+
+    /// It has power although it is out, and nobody asked us.
+    pub fn started(&mut self, host: &str, at: u64) {
+        self.started.push((host.to_owned(), at, u64::MAX));
+    }
+
+    /// Since when this host had been up without being admitted.
+    pub fn up_unasked(&self, host: &str, at: u64) -> Option<u64> {
+        let up = self.started.iter().find(|(name, from, until)| name == host && *from < at && at <= *until);
+        up.map(|(_, from, _)| *from)
     }
 
     pub fn marked(&mut self, host: &str, at: u64) {
@@ -131,6 +147,10 @@ impl Sim {
                 );
                 self.onlooker.found.push(text);
             }
+            if back {
+                let left = self.onlooker.started.iter_mut().filter(|(host, ..)| *host == name);
+                left.for_each(|(_, _, until)| *until = now.min(*until));
+            }
             if back && matches!(commit.recovery.subject, Subject::Return { .. }) {
                 self.live_records(&name);
             }
@@ -149,7 +169,11 @@ impl Sim {
         if self.world.is_powered(name) && !read_off {
             self.onlooker.orders_of_living.push(now);
         }
+        // Of a host without an agent nothing is heard between two of Nova's reports: where its controller says Off and somebody reports it
+        // dead, both are believed, and both can be wrong.
+        let twice_wrong = read_off && !self.setup.agents && self.onlooker.reported.contains(name);
         if let Some(since) = self.onlooker.well_since.get(name)
+            && !twice_wrong
             && now.saturating_sub(*since) > WELL_MS + self.setup.policy.suspect_after_ms
         {
             found.push(format!(
@@ -194,13 +218,25 @@ impl Sim {
             if vmove.vm_state == "stopped" {
                 self.onlooker.see("a stopped guest was moved");
             }
-            if !same && commit.recovery.word() != StateWord::Cancelled {
+            // Its new host has lost power since: Nova notices later, and what it says now is no sign of how it was moved.
+            let struck = vmove
+                .dest_host
+                .as_ref()
+                .is_some_and(|dest| self.lost_power_since_sent(vmove.instance.0, dest));
+            if !same && !struck && commit.recovery.word() != StateWord::Cancelled {
                 self.onlooker.found.push(format!(
                     "I25: {} was {} and is {state:?} where it was moved",
                     vmove.instance_name, vmove.vm_state
                 ));
             }
         }
+    }
+
+    fn lost_power_since_sent(&self, guest: Uuid, host: &str) -> bool {
+        let mut deeds = self.world.history().iter();
+        let sent = deeds
+            .position(|deed| matches!(&deed.what, What::EvacuateAccepted { guest: of, .. } if *of == guest));
+        sent.is_some() && deeds.any(|deed| matches!(&deed.what, What::PoweredOff { host: of } if of == host))
     }
 
     /// An off order is about to leave an engine.

@@ -19,6 +19,8 @@ pub struct Shown {
     pub evacuations: usize,
     /// Interesting states that it passed through ([`super::sometimes`]).
     pub seen: std::collections::BTreeSet<&'static str>,
+    /// Guests that ran twice for want of a start gate ([`checker::without_gate`]).
+    pub without_gate: Vec<String>,
     /// Of the whole story, told or not: two runs of a seed agree in it.
     pub fingerprint: u64,
     pub story: String,
@@ -374,6 +376,7 @@ pub fn judge(sim: &Sim) -> Shown {
     Shown {
         evacuations: sim.store.audit.iter().filter(|line| line.entry.what == "evacuation_accepted").count(),
         seen: super::sometimes::seen(sim),
+        without_gate: checker::without_gate(sim),
         fingerprint: fingerprint(sim),
         story: if findings.is_empty() { String::new() } else { super::scenario::tell(sim) },
         findings,

@@ -272,6 +272,14 @@ fn patch_host(host: &mut Host, patch: &HostPatch) -> Result<(), Refused> {
     {
         host.retired_boots.push(boot);
     }
+    if patch.unstrand {
+        host.stranded.clear();
+    }
+    if let Some(guest) = patch.strand
+        && !host.stranded.contains(&guest)
+    {
+        host.stranded.push(guest);
+    }
     host.version += 1;
     Ok(())
 }

@@ -6,7 +6,7 @@ use halberd_core::host::{Admission, Host};
 use halberd_core::notification::{Notification, NotificationStatus};
 use halberd_core::recovery::{Recovery, StateWord, Vmove};
 use halberd_sim::shell::Cloud;
-use halberd_sim::{VmState, What, World};
+use halberd_sim::{RestorePolicy, VmState, What, World};
 use halberd_store::deliveries::DeliveryState;
 use halberd_store::events::EventRow;
 use halberd_store::intents::IntentRow;
@@ -121,7 +121,11 @@ fn world(ended: &Ended<'_>, found: &mut Vec<String>) {
             _ => {}
         }
     }
-    let moved = matches!(ended.script, Script::Death | Script::Reserved);
+    let policy = world.host(STRUCK).restore_policy;
+    if ended.script.noted_before() && policy != RestorePolicy::AlwaysOn {
+        found.push(format!("the controller of {STRUCK} was left with the restore policy {policy:?}"));
+    }
+    let moved = matches!(ended.script, Script::Death | Script::Reserved | Script::Damaged);
     for guest in ended.guests {
         let accepted = world.evacuate_calls(guest.id).iter().filter(|(_, accepted)| *accepted).count();
         if accepted != usize::from(moved) {
@@ -142,9 +146,9 @@ fn world(ended: &Ended<'_>, found: &mut Vec<String>) {
     });
     let (down, out) = match ended.script {
         Script::Death => (Some(false), Some(false)),
-        Script::Reserved => (Some(true), Some(true)),
+        Script::Reserved | Script::Damaged => (Some(true), Some(true)),
         Script::Process => (None, Some(true)),
-        Script::Guests | Script::Hooked => (None, None),
+        Script::Guests | Script::Resized | Script::Hooked => (None, None),
         // An order may be retired before or after the mark; then that is undone.
         Script::Retired => (forced.last().map(|_| false), disabled.last().map(|_| false)),
     };
@@ -198,7 +202,7 @@ fn reports(ended: &Ended<'_>, tables: &Tables, found: &mut Vec<String>) {
 
 fn host_row(script: Script, host: &Host, found: &mut Vec<String>) {
     let (admission, ours) = match script {
-        Script::Reserved => (Admission::Out, true),
+        Script::Reserved | Script::Damaged => (Admission::Out, true),
         Script::Process => (Admission::In, true),
         _ => (Admission::In, false),
     };

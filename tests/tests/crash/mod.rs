@@ -6,6 +6,7 @@
 
 pub mod judge;
 pub mod machine;
+mod plan;
 pub mod points;
 pub mod scripts;
 mod sweep;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::Host;
 use halberd_core::id::{HostId, NotificationId, SegmentId};
 use halberd_core::notification::{Notification, NotificationStatus, Origin};
 use halberd_core::segment::Segment;
@@ -26,8 +27,9 @@ use halberd_engine::clock;
 use halberd_openstack::OpenstackConfig;
 use halberd_sim::BmcKind;
 use halberd_sim::shell::Cloud;
+use halberd_store::restore_policies::{self, FormerPolicy};
 use halberd_store::testing::{On, Own};
-use halberd_store::{Access, Db, Sealer, fence_devices, hosts, notifications, segments, write};
+use halberd_store::{Access, Db, Sealer, fence_devices, hosts, migrate, notifications, segments, write};
 use secrecy::SecretString;
 use serde_json::json;
 use uuid::Uuid;
@@ -104,7 +106,7 @@ pub async fn play(run: &Run) -> Option<Outcome> {
         // One after the other: a server that makes thirty schemas at once answers nobody.
         static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _alone = MAKING.lock().await;
-        run.on.own().await?
+        on_its_own(run.on).await?
     };
     let stage = Stage::build(run, own).await;
     let points = Points::new(run.point.clone());
@@ -117,6 +119,9 @@ pub async fn play(run: &Run) -> Option<Outcome> {
         machines.push(Some(Machine::start(&stage.setting, name, points.of(number))));
     }
     let reports = run.script.begin(&stage.cloud);
+    while !run.script.is_noticed(&stage.cloud) && began.elapsed() < Script::PATIENCE {
+        let _ = tokio::time::timeout(LOOK, struck.changed()).await;
+    }
     let acknowledged = reports.len();
     for report in reports {
         stage.report(report).await;
@@ -136,6 +141,7 @@ pub async fn play(run: &Run) -> Option<Outcome> {
                 }
             }
         }
+        run.script.go_on(&stage.cloud);
         // One that cannot be read now is read again.
         if Tables::read(&stage.db).await.is_ok_and(|tables| run.script.is_over(&tables)) {
             ended = true;
@@ -165,6 +171,21 @@ pub async fn play(run: &Run) -> Option<Outcome> {
         findings,
         took: began.elapsed(),
     })
+}
+
+/// A database with its schema. A server that has thirty to make may answer late; what it has of a schema is taken up.
+async fn on_its_own(on: On) -> Option<Own> {
+    let own = on.empty().await?;
+    for tries in 0..6 {
+        match on {
+            On::Sqlite => break,
+            On::Postgres | On::Mariadb => match migrate::migrate(&own.url).await {
+                Ok(_) => break,
+                Err(error) => assert!(tries < 5, "{error}"),
+            },
+        }
+    }
+    Some(own)
 }
 
 impl Stage {
@@ -240,37 +261,30 @@ async fn add_host(
 ) -> HostId {
     let view = cloud.world().host(name);
     let host = Host {
-        id: HostId(Uuid::new_v4()),
-        segment,
-        name: name.to_owned(),
         kind: "COMPUTE".into(),
-        control_attributes: String::new(),
         reserved: script == Script::Reserved && name == RESERVED,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
-        boot_number: 0,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
         serial: Some(view.serial),
         machine: Some(view.uuid),
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(Uuid::new_v4()), segment, name.to_owned())
     };
     write(db, async |tx| hosts::create(tx, &host, clock::stamp()).await).await.expect("stored");
     let bmc = cloud.bmc(name).expect("every host has one");
     let kind = if bmc.kind == BmcKind::Redfish { "redfish" } else { "ipmi" };
     let device = |password: &str| {
-        let device = json!({"type": kind, "address": bmc.device_address(), "username": bmc.username, "password": password});
+        // Devices of one address are taken for one controller and wait for each other; here each port is a machine, in a dozen runs.
+        let device = json!({"type": kind, "address": bmc.device_address(), "username": bmc.username, "password": password,
+            "bmc": bmc.device_address()});
         json!({"levels": [{"devices": [device]}]})
     };
     let (levels, shown) = (device(&bmc.password), device("***"));
     write(db, async |tx| fence_devices::set(tx, sealer, host.id, &levels, &shown, clock::stamp()).await)
         .await
         .expect("stored");
+    if script.noted_before() && name == STRUCK {
+        let (device, former) = (format!("{kind} {}", bmc.device_address()), "always_on".to_owned());
+        let policy = FormerPolicy { host: host.id, device, former, at: clock::stamp() };
+        write(db, async |tx| restore_policies::record(tx, &policy).await).await.expect("stored");
+    }
     host.id
 }
 

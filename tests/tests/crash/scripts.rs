@@ -11,7 +11,7 @@ use halberd_core::recovery::{Body, StateWord, Subject};
 use halberd_core::segment::RecoveryMethod;
 use halberd_fencing::Limits;
 use halberd_sim::shell::Cloud;
-use halberd_sim::{BmcFault, BmcKind, Fault, GuestSpec, RestorePolicy, VmState, World, WorldSpec};
+use halberd_sim::{BmcFault, BmcKind, Fault, GuestSpec, RestorePolicy, VmState, What, World, WorldSpec};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,23 +25,36 @@ pub const RESERVED: &str = "cmp-03";
 /// A story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Script {
-    /// A host hangs: fenced, evacuated, drained, switched on, back in.
+    /// A host hangs: fenced, evacuated, drained, switched on, back in. An earlier engine died between noting its controller's restore policy
+    /// and changing it, so that this is given back in any case.
     Death,
     /// The same with a reserved host, by IPMI; it does not come back.
     Reserved,
-    /// A host hangs, is ordered off in vain, and lives again.
+    /// A host hangs, is ordered off in vain, and lives again from then on.
     Retired,
-    /// Three guests fail on a host that is well; events go to a receiver.
+    /// A host hangs that holds a guest that was stopped and one that was in error; it does not come back.
+    Damaged,
+    /// Two guests fail on a host that is well; events go to a receiver.
     Guests,
+    /// A guest fails that waits for its resize to be confirmed.
+    Resized,
     /// A guest fails, and an operator's program is run beside.
     Hooked,
-    /// nova-compute dies on a host that is well.
+    /// nova-compute dies on a host that is well, and is reported once Nova has noticed.
     Process,
 }
 
 impl Script {
-    pub const ALL: [Script; 6] =
-        [Script::Death, Script::Reserved, Script::Retired, Script::Guests, Script::Hooked, Script::Process];
+    pub const ALL: [Script; 8] = [
+        Script::Death,
+        Script::Reserved,
+        Script::Retired,
+        Script::Damaged,
+        Script::Guests,
+        Script::Resized,
+        Script::Hooked,
+        Script::Process,
+    ];
 }
 
 /// What is reported, as a Masakari monitor would.
@@ -98,13 +111,13 @@ impl Script {
         }
     }
 
-    /// Where a controller takes orders and does nothing, that is to be seen soon.
+    /// Where a controller takes orders and does nothing, that is to be seen soon; the level is long enough for the order to go out first.
     pub fn limits(self) -> Limits {
         let ms = Duration::from_millis;
         if self != Script::Retired {
             return Limits::default();
         }
-        Limits { reorder_after: ms(400), obey_within: ms(400), level: ms(1_500), ..Limits::default() }
+        Limits { reorder_after: ms(400), obey_within: ms(400), level: ms(8_000), ..Limits::default() }
     }
 
     /// Guests by their state: on the struck host, then one that nothing shall happen to.
@@ -126,10 +139,10 @@ impl Script {
         };
         let mut world = World::new(spec);
         let states: &[VmState] = match self {
-            Script::Death => &[VmState::Active, VmState::Stopped, VmState::Error],
-            Script::Reserved => &[VmState::Active, VmState::Active],
-            Script::Guests => &[VmState::Active, VmState::Active, VmState::Resized],
-            Script::Retired | Script::Hooked | Script::Process => &[VmState::Active],
+            Script::Reserved | Script::Guests => &[VmState::Active, VmState::Active],
+            Script::Damaged => &[VmState::Stopped, VmState::Error],
+            Script::Resized => &[VmState::Resized],
+            Script::Death | Script::Retired | Script::Hooked | Script::Process => &[VmState::Active],
         };
         for (number, state) in states.iter().enumerate() {
             let name = format!("vm-{number}");
@@ -144,13 +157,13 @@ impl Script {
         let host = STRUCK.to_owned();
         let guests = cloud.world().guests_placed_on(STRUCK);
         match self {
-            Script::Death | Script::Reserved => {
+            Script::Death | Script::Reserved | Script::Damaged => {
                 cloud.inject(Fault::HostHang { host, for_ms: None });
                 vec![Report::host_down()]
             }
             Script::Retired => {
                 cloud.inject(Fault::Bmc { host: host.clone(), fault: BmcFault::AckNoOff });
-                cloud.inject(Fault::HostHang { host, for_ms: Some(2_600) });
+                cloud.inject(Fault::HostHang { host, for_ms: None });
                 vec![Report::host_down()]
             }
             Script::Guests => {
@@ -158,10 +171,9 @@ impl Script {
                 vec![
                     Report::guest_down(guests[0], "LIFECYCLE"),
                     Report::guest_down(guests[1], "QEMU_GUEST_AGENT_ERROR"),
-                    Report::guest_down(guests[2], "QEMU_GUEST_AGENT_ERROR"),
                 ]
             }
-            Script::Hooked => vec![Report::guest_down(guests[0], "QEMU_GUEST_AGENT_ERROR")],
+            Script::Hooked | Script::Resized => vec![Report::guest_down(guests[0], "QEMU_GUEST_AGENT_ERROR")],
             Script::Process => {
                 cloud.inject(Fault::ComputeCrash { host });
                 let words = [("event", "STOPPED"), ("process_name", "nova-compute")];
@@ -173,6 +185,33 @@ impl Script {
                 ]
             }
         }
+    }
+
+    /// Whether it is time to report. While Nova takes a dead nova-compute for living, a change of its service waits for its answer: twenty
+    /// seconds in which there is nothing to stop at.
+    pub fn is_noticed(self, cloud: &Cloud) -> bool {
+        let now = cloud.now();
+        let mut world = cloud.world();
+        self != Script::Process
+            || world.services(now).answer.is_ok_and(|all| all.iter().any(|row| row.host == STRUCK && !row.up))
+    }
+
+    /// What happens because something has happened: looked at again and again.
+    pub fn go_on(self, cloud: &Cloud) {
+        if self == Script::Retired {
+            let mut world = cloud.world();
+            let ordered = |what: &What| matches!(what, What::OffOrdered { machine, .. } if machine == STRUCK);
+            if world.history().iter().any(|deed| ordered(&deed.what)) {
+                let now = world.now();
+                world.thaw_host(now, STRUCK);
+            }
+        }
+    }
+
+    /// Whether a controller's restore policy was noted before and not changed. A fence changes one only in the pause before its second
+    /// reading, and leaves it where a controller is slow: what is given back here must not be a matter of pace.
+    pub fn noted_before(self) -> bool {
+        self == Script::Death
     }
 
     /// `[[hooks]]` of the engines.
@@ -202,14 +241,14 @@ impl Script {
         match self {
             Script::Death => closed("host") && closed("return") && open == 0,
             Script::Retired => closed("host") && open == 0,
-            Script::Reserved => {
+            Script::Reserved | Script::Damaged => {
                 let out = |row: &halberd_core::recovery::Recovery| {
                     matches!(row.body, Body::Return(_)) && row.word() == StateWord::Out
                 };
                 closed("host") && open == 1 && tables.recoveries.iter().any(out)
             }
-            Script::Guests => open == 0 && tables.recoveries.len() == 3 && tables.undelivered == 0,
-            Script::Hooked => open == 0 && tables.recoveries.len() == 1,
+            Script::Guests => open == 0 && tables.recoveries.len() == 2 && tables.undelivered == 0,
+            Script::Hooked | Script::Resized => open == 0 && tables.recoveries.len() == 1,
             Script::Process => {
                 let process = |row: &&halberd_core::recovery::Recovery| {
                     matches!(row.subject, Subject::Process { .. }) && row.word() == StateWord::Returning

@@ -74,7 +74,7 @@ impl Place {
 }
 
 fn rows() -> (halberd_core::segment::Segment, halberd_core::host::Host) {
-    use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+    use halberd_core::host::Host;
     use halberd_core::id::{HostId, SegmentId};
     use halberd_core::segment::{RecoveryMethod, Segment};
     let segment = Segment {
@@ -86,25 +86,10 @@ fn rows() -> (halberd_core::segment::Segment, halberd_core::host::Host) {
         enabled: true,
     };
     let host = Host {
-        id: HostId(Uuid::from_u128(2)),
-        segment: segment.id,
-        name: "cmp-01".into(),
         kind: "COMPUTE".into(),
         control_attributes: "SSH".into(),
-        reserved: false,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
         boot_number: 1,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(Uuid::from_u128(2)), segment.id, "cmp-01")
     };
     (segment, host)
 }

@@ -18,6 +18,11 @@ const TRIES: u32 = 5;
 /// Controllers that refuse their former policy so often keep ours: their host is in, and an event says so.
 const POLICY_TRIES: u32 = 3;
 
+/// An order to switch it on is still to be given.
+pub(super) fn is_wanted(draft: &mut Draft<'_>) -> bool {
+    body(draft).power_on.as_ref().is_some_and(|wanted| !wanted.done && wanted.failed < TRIES)
+}
+
 /// Orders a drained host on where somebody wants that and nobody has seen it up. Answers what it is about, while there is something to
 /// tell.
 pub(super) fn switch_on(draft: &mut Draft<'_>, host: &Host, seen: bool) -> Option<String> {

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::host::{Admission, FailureDomain, Maintenance, SetByUs};
+use crate::host::Maintenance;
 use crate::id::{HostId, NotificationId, SegmentId};
 use crate::notification::Origin;
 use crate::segment::RecoveryMethod;
@@ -31,26 +31,15 @@ fn segment() -> Segment {
 
 fn host() -> Host {
     Host {
-        id: HostId(Uuid::from_u128(0xd6a2d900_1977_48fd_aa52_ad7a41fc068b)),
-        segment: segment().id,
-        name: "cmp-01".into(),
         kind: "COMPUTE".into(),
         control_attributes: "SSH".into(),
         reserved: true,
-        reserved_by: None,
-        // v1's flag is the OR of the three.
         maintenance: Maintenance { recovery: true, ..Maintenance::default() },
-        admission: Admission::In,
         boot_number: 3,
-        boot: None,
-        retired_boots: Vec::new(),
         ever_agent: true,
-        domain: FailureDomain::default(),
         serial: Some("S1".into()),
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
         version: 9,
+        ..Host::new(HostId(Uuid::from_u128(0xd6a2d900_1977_48fd_aa52_ad7a41fc068b)), segment().id, "cmp-01")
     }
 }
 

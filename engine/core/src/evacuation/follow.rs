@@ -74,37 +74,41 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
             &format!("migration {} ended in {}", migration.id, migration.status),
         );
     }
-    if let Some(other) = taken_for(draft, vmove, &migration) {
-        let dest = other.dest.as_deref().unwrap_or_default();
-        let since_then = facts.guests.get(&vmove.instance).is_some_and(|(at, _)| *at >= since);
-        if !since_then || !is_on(draft, vmove, dest) {
-            look_at_destination(draft, vmove, dest);
-        } else if facts.proved_off.contains_key(dest) {
-            return handed_over(draft, vmove, dest);
-        } else {
-            let text =
-                format!("{} came by migration {}, not by {}", vmove.instance_name, other.id, migration.id);
-            let detail = json!({"instance": vmove.instance, "migration": other.id, "hangs": migration.id});
-            draft.note("evacuation_by_another_record", text, detail);
-            return seen_on(draft, vmove, dest);
-        }
-    }
     match &migration.dest {
         Some(dest) if migration.is_done() && facts.proved_off.contains_key(dest) => {
-            handed_over(draft, vmove, dest)
+            match rests_on(draft, dest) {
+                Rest::Dead | Rest::Unread => return handed_over(draft, vmove, dest),
+                // It has power again: what is seen there counts.
+                Rest::Nothing => seen_on(draft, vmove, dest),
+                Rest::Looking => draft.look_after(LOOK_MS),
+            }
         }
         Some(dest) if migration.is_done() => seen_on(draft, vmove, dest),
-        Some(dest) if facts.proved_off.contains_key(dest) => {
-            failed_after_acceptance(draft, vmove, &format!("its destination {dest} died before it arrived"));
-        }
-        None if waited > ASK_ACTION_AFTER_MS => match facts.actions.get(&vmove.instance) {
-            // Looked up after this call was accepted: an older action's error says nothing about it.
-            Some((at, Some(error))) if *at >= since => {
-                failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}"))
+        // A host that was proved off and has power since may be building the guest at this moment, out of its queue.
+        Some(dest) if facts.proved_off.contains_key(dest) => match rests_on(draft, dest) {
+            Rest::Dead | Rest::Unread => {
+                let why = format!("its destination {dest} died before it arrived");
+                // Once claimed there, the call has left the queue, and died with the host.
+                if migration.status == "accepted" {
+                    strand(draft, vmove.instance, dest);
+                }
+                return failed_after_acceptance(draft, vmove, &why);
             }
-            Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {}
-            _ => draft.ask(Query::Action { instance: vmove.instance }),
+            Rest::Looking | Rest::Nothing => draft.look_after(LOOK_MS),
         },
+        None if waited > ASK_ACTION_AFTER_MS || taken_by_another(draft, vmove, &migration) => {
+            if arrived_unnamed(draft, vmove, &migration, since) {
+                return;
+            }
+            match facts.actions.get(&vmove.instance) {
+                // Looked up after this call was accepted: an older action's error says nothing about it.
+                Some((at, Some(error))) if *at >= since => {
+                    return failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}"));
+                }
+                Some((at, None)) if draft.view.now.since(*at).as_millis() < 5_000 => {}
+                _ => draft.ask(Query::Action { instance: vmove.instance }),
+            }
+        }
         _ => {}
     }
     if waited > draft.view.policy().evacuation_deadline_ms && guard::stands(Guard::Deadline) {
@@ -116,19 +120,49 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
     }
 }
 
-/// The record that Nova took for ours. It gives the work of a call to the oldest accepted record of that guest and leaves the newest without a
-/// destination for good (NOVA.md), as when a person evacuates a guest once more whose first call was lost with its destination.
-fn taken_for(draft: &Draft<'_>, vmove: &Vmove, ours: &Migration) -> Option<Migration> {
-    let from_here = |other: &&Migration| other.source == vmove.source_host && other.is_done();
-    let others =
-        evacuations_of(draft, vmove.instance).filter(|other| other.id < ours.id && other.dest.is_some());
-    others.filter(from_here).max_by_key(|other| other.id).filter(|_| ours.dest.is_none()).cloned()
+/// The call waits in the dead host's queue for good, whatever becomes of its record: that host's way back has to know.
+fn strand(draft: &mut Draft<'_>, instance: InstanceId, dest: &str) {
+    if let Some(proved) = draft.view.facts.proved_off.get(dest) {
+        draft.hosts.push((proved.host, HostPatch { strand: Some(instance), ..HostPatch::default() }));
+    }
 }
 
-/// Nova places it there, and no task is under way.
-fn is_on(draft: &Draft<'_>, vmove: &Vmove, dest: &str) -> bool {
-    let seen = draft.view.facts.guests.get(&vmove.instance).and_then(|(_, guest)| guest.as_ref());
-    seen.is_some_and(|guest| guest.host.as_deref() == Some(dest) && guest.task_state.is_none())
+/// Nova gives the work of a call to an older accepted record of that guest and leaves the newest without a destination for good (NOVA.md),
+/// as when the first call was lost with its destination.
+fn taken_by_another(draft: &Draft<'_>, vmove: &Vmove, ours: &Migration) -> bool {
+    let mut others = evacuations_of(draft, vmove.instance);
+    others.any(|other| other.id < ours.id && other.source == vmove.source_host && other.is_done())
+}
+
+/// The record says nothing of where it went, and the guest itself does: it was on the dead host when this call went out, so it has been
+/// rebuilt since.
+fn arrived_unnamed(draft: &mut Draft<'_>, vmove: &Vmove, ours: &Migration, since: Mono) -> bool {
+    let seen = draft.view.facts.guests.get(&vmove.instance).filter(|(at, _)| *at >= since).cloned();
+    if let Some((_, Some(guest))) = &seen
+        && let Some(dest) = guest.host.clone().filter(|dest| *dest != vmove.source_host)
+        && guest.task_state.is_none()
+    {
+        if draft.view.facts.proved_off.contains_key(&dest) {
+            match rests_on(draft, &dest) {
+                Rest::Dead | Rest::Unread => handed_over(draft, vmove, &dest),
+                Rest::Looking | Rest::Nothing => draft.look_after(LOOK_MS),
+            }
+            return true;
+        }
+        let text =
+            format!("{} is on {dest} although migration {} names no host", vmove.instance_name, ours.id);
+        draft.note(
+            "evacuation_by_another_record",
+            text,
+            json!({"instance": vmove.instance, "hangs": ours.id, "host": dest}),
+        );
+        seen_on(draft, vmove, &dest);
+        return true;
+    }
+    if seen.is_none_or(|(at, _)| draft.view.now.since(at).as_millis() as u64 > draft.view.policy().poll_ms) {
+        draft.ask(Query::Guest { instance: vmove.instance });
+    }
+    false
 }
 
 fn failed_after_acceptance(draft: &mut Draft<'_>, vmove: &Vmove, why: &str) {
@@ -138,7 +172,10 @@ fn failed_after_acceptance(draft: &mut Draft<'_>, vmove: &Vmove, why: &str) {
 
 /// Done is what is seen: the guest on the destination, no task under way (NOVA.md: the status alone comes too early).
 fn seen_on(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) {
-    if is_on(draft, vmove, dest) {
+    if let Some((_, Some(guest))) = draft.view.facts.guests.get(&vmove.instance)
+        && guest.host.as_deref() == Some(dest)
+        && guest.task_state.is_none()
+    {
         settle_intent(draft, vmove.instance, "done");
         let dest = dest.to_owned();
         draft.edit(vmove.instance, |vmove| {

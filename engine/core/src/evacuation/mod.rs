@@ -31,7 +31,7 @@ use digest::digest;
 use end::{close, end, fail, name, pause, settle_intent};
 use follow::{arrived, bring, follow, handed_over, look_up, overdue, unlock};
 use reserve::{Reserved, mark_used, reserve_for};
-use send::{begin, evacuations_of, ours, ready, send_again};
+use send::{Rest, begin, evacuations_of, ours, ready, rests_on, send_again};
 
 /// A listing this young answers for a first call; only a repeat asks for the single guest (DESIGN 10.6, I26).
 const LISTING_FRESH_MS: u64 = 2_000;
@@ -235,7 +235,12 @@ fn guide(
     if let Some(dest) =
         vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains_key(dest))
     {
-        return handed_over(draft, &vmove, &dest);
+        match rests_on(draft, &dest) {
+            Rest::Dead | Rest::Unread => return handed_over(draft, &vmove, &dest),
+            Rest::Looking => return draft.look_after(LOOK_MS),
+            // It has power again, and the guest has arrived there.
+            Rest::Nothing => {}
+        }
     }
     if on_its_way {
         overdue(draft, &vmove, guests);

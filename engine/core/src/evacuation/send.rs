@@ -189,7 +189,7 @@ enum Elsewhere {
 }
 
 /// What another host's proof is worth now.
-enum Rest {
+pub(super) enum Rest {
     Dead,
     Looking,
     Nothing,
@@ -199,7 +199,7 @@ enum Rest {
 
 /// Another host's proof is somebody else's, and may be as old as its recovery: a guest is rebuilt on it only after a fresh look of our own,
 /// and while nobody hears that host (I3).
-fn rests_on(draft: &mut Draft<'_>, name: &str) -> Rest {
+pub(super) fn rests_on(draft: &mut Draft<'_>, name: &str) -> Rest {
     let (facts, now, policy) = (draft.view.facts, draft.view.now, draft.view.policy());
     let Some(proved) = facts.proved_off.get(name) else { return Rest::Nothing };
     let lately = |at: Mono| now.since(at) <= policy.first_missed();

@@ -255,7 +255,7 @@ fn i23_shifted_clocks_change_nothing() {
 
 #[test]
 fn i15_a_proof_rests_on_the_newest_order() {
-    holds("I15", Kind::Host, &[("a superseded order's report", 1)]);
+    holds("I15", Kind::Host, &[("proof", 100)]);
 }
 
 #[test]

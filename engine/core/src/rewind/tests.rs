@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::{FailureDomain, Maintenance, SetByUs};
 use crate::id::{InstanceId, SegmentId};
 
 fn recovery(n: u128) -> RecoveryId {
@@ -252,27 +251,7 @@ fn only_closed_recoveries_are_forgotten() {
 }
 
 fn host(name: &str) -> Host {
-    Host {
-        id: HostId(Uuid::from_u128(5)),
-        segment: SegmentId(Uuid::nil()),
-        name: name.into(),
-        kind: String::new(),
-        control_attributes: String::new(),
-        reserved: false,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
-        boot_number: 0,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
-    }
+    Host::new(HostId(Uuid::from_u128(5)), SegmentId(Uuid::nil()), name)
 }
 
 #[test]

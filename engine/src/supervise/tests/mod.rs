@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use halberd_core::event::EventKind;
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::Host;
 use halberd_core::id::{EngineId, HostId, SegmentId};
 use halberd_core::segment::{RecoveryMethod, Segment};
 use halberd_core::time::{Mono, Stamp};
@@ -71,25 +71,10 @@ impl Bench {
             enabled: true,
         };
         let host = Host {
-            id: HostId(Uuid::new_v4()),
-            segment: segment.id,
-            name: "ctl-1".into(),
             kind: "SSH".into(),
             control_attributes: "x".into(),
-            reserved: false,
-            reserved_by: None,
-            maintenance: Maintenance::default(),
-            admission: Admission::In,
-            boot_number: 0,
-            boot: None,
-            retired_boots: vec![],
             ever_agent: true,
-            domain: FailureDomain::default(),
-            serial: None,
-            machine: None,
-            proof: None,
-            set_by_us: SetByUs::default(),
-            version: 1,
+            ..Host::new(HostId(Uuid::new_v4()), segment.id, "ctl-1")
         };
         write(&db, async |tx| {
             segments::create(tx, &segment, Stamp(0)).await?;

@@ -37,6 +37,7 @@ steps!(
     2 "bus" "0002_bus.sql",
     3 "hooks" "0003_hooks.sql",
     4 "fencing" "0004_fencing.sql",
+    5 "stranded" "0005_stranded.sql",
 );
 
 const OLDER: &str = "it is older than this program; run `halberd db migrate` of this version";

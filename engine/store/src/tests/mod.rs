@@ -51,7 +51,7 @@ use std::path::Path;
 
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
-use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::{Admission, Host};
 use halberd_core::id::{
     EngineId, EventId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId, VmoveId,
 };
@@ -191,25 +191,10 @@ pub(crate) fn new_segment(name: &str) -> Segment {
 
 pub(crate) fn new_host(segment: SegmentId, name: &str) -> Host {
     Host {
-        id: HostId(Uuid::new_v4()),
-        segment,
-        name: name.to_owned(),
         kind: "COMPUTE".to_owned(),
         control_attributes: "SSH".to_owned(),
-        reserved: false,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
         boot_number: 1,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
-        serial: None,
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(HostId(Uuid::new_v4()), segment, name.to_owned())
     }
 }
 

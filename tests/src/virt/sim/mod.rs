@@ -16,7 +16,7 @@ use halberd_core::effect::{Done, Effect, Query};
 use halberd_core::evidence::{Network, UserLand, Witness};
 use halberd_core::facts::{Confirmation, ProvedOff};
 use halberd_core::hook::HookWish;
-use halberd_core::host::{Admission, Asked, FailureDomain, Host, Maintenance, SetByUs};
+use halberd_core::host::{Admission, Asked, FailureDomain, Host};
 use halberd_core::id::{BootId, EngineId, HostId, NotificationId, RecoveryId, SegmentId};
 use halberd_core::lease::{Hold, Observed};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
@@ -183,25 +183,15 @@ impl Sim {
             let domain =
                 FailureDomain { rack: setup.racks_known.then_some(view.rack), ..FailureDomain::default() };
             let host = Host {
-                id,
-                segment,
-                name: name.clone(),
                 kind: "COMPUTE".into(),
-                control_attributes: String::new(),
                 reserved: setup.reserved.contains(&name),
-                reserved_by: None,
-                maintenance: Maintenance::default(),
-                admission: Admission::In,
                 boot_number: 1,
                 boot: setup.agents.then_some(BootId(view.boot_id)),
-                retired_boots: Vec::new(),
                 ever_agent: setup.agents,
                 domain,
                 serial: Some(view.serial),
                 machine: Some(view.uuid),
-                proof: None,
-                set_by_us: SetByUs::default(),
-                version: 1,
+                ..Host::new(id, segment, name.clone())
             };
             store.hosts.insert(id, host);
         }

@@ -74,6 +74,11 @@ impl Sim {
             Cue::Fault(fault) => {
                 self.say(format!("* {fault:?}"));
                 let now = self.now;
+                if let Fault::HostReturn { host } = &fault
+                    && self.store.host_named(host).is_some_and(|row| row.admission == Admission::Out)
+                {
+                    self.onlooker.started(host, now);
+                }
                 self.world.inject(now, fault);
             }
             Cue::Report(host) => self.report(&host),

@@ -10,6 +10,7 @@ impl Sim {
             return self.say(format!("* a report that {name} is down is answered 409"));
         }
         self.say(format!("* {name} is reported down: 202"));
+        self.onlooker.reported.insert(name.to_owned());
         let report = self.notification(&host, Origin::Caller, NotificationStatus::New);
         self.store.notifications.insert(report.id, report);
     }

@@ -44,9 +44,21 @@ pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
 pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool {
     let facts = draft.view.facts;
     let Some(said) = facts.confirmation.clone() else { return false };
-    let on = facts.power.as_ref().filter(|reading| reading.power == Power::On).map(|reading| reading.at);
     let beats = facts.evidence.beats.last_any().max(facts.evidence.beats.retired_echoed);
-    if beats.max(on).is_some_and(|life| life > said.at) {
+    if beats.is_some_and(|life| life > said.at) {
+        return false;
+    }
+    // Whoever states it looked at a machine, perhaps at another one: what speaks against it since then counts more.
+    let query = Query::Power { host: host.id };
+    let read = facts.power.as_ref().filter(|reading| reading.at > said.at);
+    let alive = verdict::life_after(&facts.evidence, draft.view.policy(), said.at, draft.view.now);
+    if alive.is_some() || read.is_some_and(|reading| reading.power == Power::On) {
+        return false;
+    }
+    let unread = facts.failures.get(&query).is_some_and(|failure| failure.at > said.at);
+    if facts.evidence.has_device && !facts.evidence.only_watchdog && read.is_none() && !unread {
+        draft.ask(query);
+        draft.look_after(LOOK_MS);
         return false;
     }
     let epoch = draft.view.recovery.epoch;

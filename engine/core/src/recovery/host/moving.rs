@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::instance::Guest;
-use crate::recovery::VmoveStatus;
+use crate::recovery::{Stage, Vmove, VmoveStatus};
 
 /// Guests leave the dead host.
 pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) {
@@ -14,8 +14,10 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
     let now = draft.view.now;
     let facts = draft.view.facts;
     let rereads = proof.rereads_power() && guard::stands(Guard::PowerReread);
+    let marked = facts.marked_at.unwrap_or(facts.claimed_at);
     let may_send = if rereads {
         facts.fresh_power(now, policy.power_fresh_ms) == Some(&Power::Off)
+            && facts.power.as_ref().is_some_and(|reading| reading.at >= marked)
     } else if matches!(proof.means(), fence::Means::Lease { .. }) && host.set_by_us.forced_down {
         // Forced down by us and nothing shows life: Nova's own word, read each five seconds, adds nothing.
         true
@@ -31,6 +33,9 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
             draft.ask(Query::Power { host: host.id });
         }
         if !may_send {
+            if unread(draft, host, order, proof) {
+                return;
+            }
             draft.reason = "power has to be read Off before the next guest is sent".into();
             return draft.look_after(LOOK_MS);
         }
@@ -39,7 +44,7 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
         return finish(draft, host, guests.failed);
     }
     if !guests.blocked.is_empty() {
-        let why = guests.blocked.join("; ");
+        let why = blocked(draft, guests.blocked);
         return needs_operator(draft, Some(order), Some(proof), &why);
     }
     // What was asked stays asked until something could be sent: a step that did not look at the guest in question answers nothing.
@@ -61,6 +66,43 @@ pub(super) fn moving(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
     if body(draft).state != next || draft.reason != reason {
         become_state(draft, next, reason);
     }
+}
+
+/// No device tells the power any more since the proof (F20: a controller can lose its supply with its host). A person is asked, and may state
+/// that the host is off; the device goes on being asked. True while that is settled.
+pub(super) fn unread(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof) -> bool {
+    let query = Query::Power { host: host.id };
+    let failed = draft.view.facts.failures.get(&query).is_some_and(|failure| failure.count >= READINGS_TRIED);
+    if !failed {
+        return false;
+    }
+    if confirmed_by_operator(draft, host) {
+        return true;
+    }
+    draft.ask(query);
+    let text = format!(
+        "the power of {} cannot be read any more, and has to read Off before a guest is sent: mend its device, or cut its power and confirm with its serial",
+        host.name
+    );
+    needs_operator(draft, Some(order), Some(proof), &text);
+    true
+}
+
+/// What stands in the way of guests. A guest that this step did not look at keeps its line, or the question would change at each step.
+fn blocked(draft: &Draft<'_>, mut lines: Vec<String>) -> String {
+    let asked = draft.view.recovery.word() == StateWord::NeedsOperator && draft.acts.is_empty();
+    if asked {
+        for line in draft.view.recovery.reason.split("; ") {
+            let of = |vmove: &&Vmove| line.starts_with(&format!("{}: ", vmove.instance_name));
+            let Some(vmove) = draft.all_moves().find(of) else { continue };
+            let known = lines.iter().any(|new| new.starts_with(&format!("{}: ", vmove.instance_name)));
+            if vmove.stage != Stage::Done && !known {
+                lines.push(line.to_owned());
+            }
+        }
+        lines.sort();
+    }
+    lines.join("; ")
 }
 
 fn digest_reserves(draft: &mut Draft<'_>) {
@@ -123,9 +165,9 @@ fn finish(draft: &mut Draft<'_>, host: &Host, failed: usize) {
     if !hooks::may_close(draft, failed > 0, &text) {
         return draft.look_after(LOOK_MS);
     }
-    // A reserved host that is being prepared would be enabled after it was given back.
-    if draft.view.facts.in_flight("prepare_reserved") {
-        draft.reason = format!("{text}; the answer about a reserved host is waited for");
+    // A reserved host that is being prepared would be enabled after it was given back, and what is ordered has its end on file (I13).
+    if draft.view.facts.awaits_deed() {
+        draft.reason = format!("{text}; the answer to what is still under way is waited for");
         return draft.look_after(LOOK_MS);
     }
     let reserves = std::mem::take(&mut body(draft).reserves);

@@ -39,6 +39,9 @@ pub(super) fn proved(draft: &mut Draft<'_>, host: &Host, order: Order, proof: Fe
         let young = draft.hooks.at(Point::Main).next().is_none()
             || draft.view.facts.fresh_power(draft.view.now, REREAD_POWER_MS) == Some(&Power::Off);
         if !fresh || !young {
+            if moving::unread(draft, host, order, proof) {
+                return;
+            }
             draft.reason = "marked down; power is read once more".into();
             draft.ask(Query::Power { host: host.id });
             return;

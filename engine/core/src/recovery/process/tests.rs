@@ -10,7 +10,7 @@ use crate::chance::Chance;
 use crate::effect::ServiceRow;
 use crate::event::EventKind;
 use crate::facts::{Facts, Outcome};
-use crate::host::{FailureDomain, Host, Maintenance};
+use crate::host::{Host, Maintenance};
 use crate::id::{HostId, NotificationId, RecoveryId, SegmentId};
 use crate::notification::NotificationStatus;
 use crate::policy::Policy;
@@ -53,25 +53,10 @@ impl Case {
             closed_at: None,
         };
         let host = Host {
-            id: HOST,
-            segment: recovery.segment,
-            name: "cmp-01".into(),
-            kind: String::new(),
-            control_attributes: String::new(),
-            reserved: false,
-            reserved_by: None,
             maintenance: Maintenance { process: true, ..Maintenance::default() },
-            admission: Admission::In,
             boot_number: 1,
-            boot: None,
-            retired_boots: Vec::new(),
-            ever_agent: false,
-            domain: FailureDomain::default(),
-            serial: None,
-            machine: None,
-            proof: None,
             set_by_us: SetByUs { disabled: true, ..SetByUs::default() },
-            version: 1,
+            ..Host::new(HOST, recovery.segment, "cmp-01")
         };
         let now = Mono(1_000_000);
         let facts = Facts { host: Some(host), claimed_at: now, ..Facts::default() };

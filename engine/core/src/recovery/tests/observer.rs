@@ -282,7 +282,7 @@ impl Observer {
         if let Body::Host(body) = &commit.recovery.body {
             match body.state.proof() {
                 None => self.proof = None,
-                Some(proof) if self.proof.is_none() => {
+                Some(proof) if self.proof.as_ref().is_none_or(|known| known.means != *proof.means()) => {
                     self.proof = Some(Proof {
                         means: proof.means().clone(),
                         boot: proof.boot_number(),

@@ -10,9 +10,9 @@ use super::scenario::{Kind, Scenario, scenarios};
 use super::world::{DEAD, SERIAL, World};
 use super::{NOON, START};
 use crate::chance::Chance;
-use crate::effect::{Effect, Migration, Survey};
+use crate::effect::{Done, Effect, Migration, Survey};
 use crate::evidence::{Power, PowerReading};
-use crate::facts::Facts;
+use crate::facts::{Facts, Outcome};
 use crate::fence::{DeviceAttempt, FenceProof, FenceReport, OrderAnswer, Reading, prove, state_off, waive};
 use crate::host::Host;
 use crate::id::{InstanceId, VmoveId};
@@ -280,6 +280,38 @@ proptest! {
 }
 
 /// I9: Nova's word about an earlier attempt's action says nothing of the record of a later one.
+/// An answer that proves, once to the order that stands and once to one that it has replaced.
+#[test]
+fn i15_only_the_newest_order_s_answer_proves() {
+    for superseded in [false, true] {
+        let world = World::new(calm(), START, NOON);
+        let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let order = Order { attempt: 2, boot_number: world.store.host.boot_number, intent: Some(new) };
+        let mut recovery = world.store.recovery.clone();
+        recovery.body =
+            Body::Host(HostRecovery { state: HostState::Fencing { order }, ..HostRecovery::new() });
+        let outcome = Outcome {
+            intent: if superseded { old } else { new },
+            effect: Effect::PowerOff { host: world.store.host.id, drill: false },
+            done: Done::Fenced { report: off_twice() },
+            at: START,
+        };
+        let facts = Facts {
+            host: Some(world.store.host.clone()),
+            outcomes: vec![outcome],
+            in_flight: BTreeMap::from([(new, Effect::PowerOff { host: world.store.host.id, drill: false })]),
+            segment_enabled: true,
+            ..Facts::default()
+        };
+        let none = BTreeMap::new();
+        let view = View { recovery: &recovery, vmoves: &none, facts: &facts, now: START, stamp: NOON };
+        let change = step(view, &mut Chance::new(1)).change.expect("the answer is taken up");
+        let Body::Host(body) = &change.body else { panic!("a host's") };
+        assert_eq!(body.state.proof().is_none(), superseded);
+        assert_eq!(change.resolved[0].result, if superseded { "superseded" } else { "done" });
+    }
+}
+
 #[test]
 fn i9_an_old_action_s_error_does_not_end_a_new_evacuation() {
     let world = World::new(calm(), START, NOON);
@@ -362,6 +394,10 @@ fn i9_an_old_action_s_error_does_not_end_a_new_evacuation() {
 
 /// A proof by power for this host's boot.
 pub(super) fn proof_of(host: &Host) -> FenceProof {
+    prove(host.id, host.boot_number, 4, &off_twice()).expect("read Off twice")
+}
+
+fn off_twice() -> FenceReport {
     let off = |at_ms| Reading { power: Power::Off, at_ms, after_order: true };
     let attempt = DeviceAttempt {
         level: 0,
@@ -375,8 +411,7 @@ pub(super) fn proof_of(host: &Host) -> FenceProof {
         error: None,
         took_ms: 1_000,
     };
-    prove(host.id, host.boot_number, 4, &FenceReport { attempts: vec![attempt], levels: vec![1] })
-        .expect("read Off twice")
+    FenceReport { attempts: vec![attempt], levels: vec![1] }
 }
 
 /// A move that was tried so often, at this stage, with no lock of ours.

@@ -17,7 +17,7 @@ use crate::evidence::{Beats, Evidence, Network, Power, PowerReading, Report, Ser
 use crate::facts::{Confirmation, ProvedOff};
 use crate::fence::{DeviceAttempt, FenceReport, OrderAnswer, Reading};
 use crate::hook::{HookWish, Hooks};
-use crate::host::{Admission, Asked, FailureDomain, Host, Maintenance, SetByUs};
+use crate::host::{Admission, Asked, FailureDomain, Host, SetByUs};
 use crate::id::{BootId, EngineId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
 use crate::recovery::host::{HostRecovery, Purpose};
 use crate::recovery::{Body, Recovery, Subject, Vmove, WORKFLOW_VERSION};
@@ -587,28 +587,18 @@ fn patch_row(row: &mut Host, patch: &HostPatch) {
     row.set_by_us = patch.set_by_us.unwrap_or(row.set_by_us);
     (row.boot_number, row.boot) = patch.boot.unwrap_or((row.boot_number, row.boot));
     row.retired_boots.extend(patch.retire_boot);
+    if patch.unstrand {
+        row.stranded.clear();
+    }
+    row.stranded.extend(patch.strand);
 }
 
 fn row(id: HostId, name: &str, reserved: bool) -> Host {
     Host {
-        id,
-        segment: SegmentId(Uuid::from_u128(0x5)),
-        name: name.into(),
         kind: "COMPUTE".into(),
-        control_attributes: String::new(),
         reserved,
-        reserved_by: None,
-        maintenance: Maintenance::default(),
-        admission: Admission::In,
         boot_number: 4,
-        boot: None,
-        retired_boots: Vec::new(),
-        ever_agent: false,
-        domain: FailureDomain::default(),
         serial: Some(SERIAL.into()),
-        machine: None,
-        proof: None,
-        set_by_us: SetByUs::default(),
-        version: 1,
+        ..Host::new(id, SegmentId(Uuid::from_u128(0x5)), name)
     }
 }
