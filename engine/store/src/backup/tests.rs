@@ -251,6 +251,9 @@ async fn what_is_there_is_neither_overwritten_nor_removed_unasked(on: On) {
     assert_eq!(all_of(&db).await["hosts"].len(), 1);
 }
 
+/// Rows of an empty schema: its last step's word who may serve on it.
+const BORN: usize = 1;
+
 async fn a_restore_that_was_cut_off_leaves_nothing_half(on: On) {
     let (source, db) = full(On::Sqlite).await;
     let file = source.dir().join("backup");
@@ -282,8 +285,11 @@ async fn a_restore_that_was_cut_off_leaves_nothing_half(on: On) {
             Ok(db) => {
                 let rows: usize = all_of(&db).await.values().map(Vec::len).sum();
                 let all: u64 = manifest.rows.values().sum();
-                assert!(rows as u64 == all || (!whole && rows == 0), "{on:?}, {polls}: {rows} of {all} rows");
-                assert_eq!(rewind::standing(&db).await.unwrap().is_some(), rows > 0);
+                assert!(
+                    rows as u64 == all || (!whole && rows == BORN),
+                    "{on:?}, {polls}: {rows} of {all} rows"
+                );
+                assert_eq!(rewind::standing(&db).await.unwrap().is_some(), rows > BORN);
                 db.close().await;
             }
             Err(Error::Unavailable { reason, .. }) if on == On::Mariadb && !whole => {
@@ -499,7 +505,7 @@ async fn a_disk_that_is_full_while_a_backup_is_restored_leaves_an_empty_database
     let error = restore(&url, &mut open(&file).await.unwrap(), &how(), NOW).await.unwrap_err();
     assert!(crate::tests::bad::is_full(&error), "{error:?}");
     let db = Db::open_with(&url, relaxed(Access::Exclusive)).await.unwrap();
-    assert!(all_of(&db).await.values().all(Vec::is_empty));
+    assert_eq!(all_of(&db).await.values().map(Vec::len).sum::<usize>(), BORN);
 }
 
 /// Engines write while it is taken: what is in it is of one moment.

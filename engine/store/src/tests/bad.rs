@@ -270,6 +270,8 @@ async fn another_versions_schema_is_refused_with_its_way_out(on: On) {
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'newer', TRUE, {blob}, 0)"
     );
     write(&kit.db, async |tx| tx.exec(AssertSqlSafe(sql.clone()), vec![]).await).await.unwrap();
+    let says = "UPDATE settings SET value = '99' WHERE name = 'schema_serves_from'";
+    write(&kit.db, async |tx| tx.exec(says, vec![]).await).await.unwrap();
     kit.db.close().await;
     drop(kit.db);
     let newer = own.open(Access::Exclusive).await.unwrap_err();
