@@ -1,14 +1,15 @@
 //! Turning what was reported, seen or wished for into recoveries. A notification is a claim: it opens a recovery in Confirming,
 //! and what is believed is decided there (DESIGN 2.1).
 
-use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use halberd_core::audit::Entry;
 use halberd_core::event::{Event, EventKind};
 use halberd_core::hook::Hooks;
 use halberd_core::host::{Asked, Host};
-use halberd_core::id::{BootId, EventId, HostId, InstanceId, NotificationId, RecoveryId, WishId};
+use halberd_core::id::{BootId, EventId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId, WishId};
 use halberd_core::notification::{Claim, Notification, NotificationStatus, NotificationType, Origin};
 use halberd_core::policy::Policy;
 use halberd_core::recovery::host::{HostRecovery, Purpose};
@@ -35,18 +36,43 @@ const ROUND: u32 = 100;
 
 /// Takes up every report that nobody has looked at. `first` is this engine's first round: those reports are of unknown age.
 pub async fn take_reports(shared: &Arc<Shared>, first: bool) -> halberd_store::Result<()> {
-    for report in notifications::list_new(&shared.db, ROUND).await? {
-        let report = report.value;
+    let reports = notifications::list_new(&shared.db, ROUND).await?;
+    let mut places = Places::default();
+    let mut settled = Vec::new();
+    for report in &reports {
+        let report = &report.value;
         let seen = clock::mono();
         let at = if first { clock::LONG_AGO } else { seen };
-        if let Err(error) = take_report(shared, &report, at, seen).await {
-            if error.is_unavailable() {
-                return Err(error);
+        match take_report(shared, report, at, seen, &mut places).await {
+            Ok(Taken::Settled(status, message)) => settled.push((report, status, message)),
+            Ok(Taken::Up) => {}
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(error) => {
+                tracing::error!(notification = %report.id, %error, "the report could not be taken up; it is tried again");
             }
-            tracing::error!(notification = %report.id, %error, "the report could not be taken up; it is tried again");
         }
     }
+    settle(shared, &settled).await?;
+    // More wait: a full round is followed by the next at once.
+    if reports.len() == ROUND as usize && !settled.is_empty() {
+        shared.nudge.notify_one();
+    }
     Ok(())
+}
+
+/// Hosts and segments read in this round: a flood of reports is about a few of them.
+#[derive(Default)]
+struct Places {
+    segments: BTreeMap<SegmentId, Segment>,
+    hosts: BTreeMap<HostId, Host>,
+}
+
+/// What became of a report.
+enum Taken {
+    /// It leads to no recovery: its end, and why.
+    Settled(NotificationStatus, String),
+    /// A recovery has it, or it waits for the next round.
+    Up,
 }
 
 /// What agents said that is no notification: a kernel panic is a statement of death (E1), a list of domains shows strays.
@@ -86,17 +112,27 @@ async fn take_report(
     report: &Notification,
     at: Mono,
     seen: Mono,
-) -> halberd_store::Result<()> {
-    let segment = segments::get(&shared.db, report.segment).await?.value;
-    let host = hosts::get(&shared.db, report.host).await?.value;
+    places: &mut Places,
+) -> halberd_store::Result<Taken> {
+    let segment = match places.segments.entry(report.segment) {
+        btree_map::Entry::Occupied(known) => known.into_mut(),
+        btree_map::Entry::Vacant(place) => {
+            place.insert(segments::get(&shared.db, report.segment).await?.value)
+        }
+    };
+    let host = match places.hosts.entry(report.host) {
+        btree_map::Entry::Occupied(known) => known.into_mut(),
+        btree_map::Entry::Vacant(place) => place.insert(hosts::get(&shared.db, report.host).await?.value),
+    };
+    let settled = |status, message: &str| Ok(Taken::Settled(status, message.to_owned()));
     if !segment.enabled {
-        return settle(shared, report, NotificationStatus::Ignored, "the segment is disabled").await;
+        return settled(NotificationStatus::Ignored, "the segment is disabled");
     }
     let subject = match report.claim() {
-        Claim::Nothing(why) => return settle(shared, report, NotificationStatus::Ignored, why).await,
-        Claim::HostUp => return settle(shared, report, NotificationStatus::Finished, "noted").await,
+        Claim::Nothing(why) => return settled(NotificationStatus::Ignored, why),
+        Claim::HostUp => return settled(NotificationStatus::Finished, "noted"),
         Claim::ProcessUp { name } => {
-            return settle(shared, report, NotificationStatus::Finished, &format!("{name} runs again")).await;
+            return settled(NotificationStatus::Finished, &format!("{name} runs again"));
         }
         Claim::HostDown => {
             let by_agent = report.origin == Origin::Agent;
@@ -106,39 +142,46 @@ async fn take_report(
                 watch::refresh(shared).await?;
                 if !note() {
                     tracing::warn!(notification = %report.id, host = host.name, "its host is not known here yet; taken up in the next round");
-                    return Ok(());
+                    return Ok(Taken::Up);
                 }
             }
             Subject::Host { host: host.id }
         }
         Claim::GuestDown { instance } => match instance.parse() {
             Ok(instance) => Subject::Guest { instance, host: host.id },
-            Err(_) => {
-                return settle(shared, report, NotificationStatus::Failed, "instance_uuid is no uuid").await;
-            }
+            Err(_) => return settled(NotificationStatus::Failed, "instance_uuid is no uuid"),
         },
         Claim::ProcessDown { name } => Subject::Process { host: host.id, name },
     };
-    let recovery = new_recovery(shared, report.id, &segment, &host, subject);
+    let recovery = new_recovery(shared, report.id, segment, host, subject);
     let text = format!("{} reported by {}", recovery.subject.kind(), report.origin);
     let detail = json!({"payload": report.payload, "origin": report.origin});
-    open(shared, &recovery, None, &text, detail, None).await.map(drop)
+    open(shared, &recovery, None, &text, detail, None).await.map(|_| Taken::Up)
 }
 
+/// Settles a round's reports that lead to no recovery in one transaction: a commit for each would bound how many a second can be taken.
 async fn settle(
     shared: &Shared,
-    report: &Notification,
-    status: NotificationStatus,
-    message: &str,
+    settled: &[(&Notification, NotificationStatus, String)],
 ) -> halberd_store::Result<()> {
+    if settled.is_empty() {
+        return Ok(());
+    }
     let now = clock::stamp();
-    let place = Place::Settle(status.as_str());
-    failpoint::before(&shared.failpoints, place).await;
+    let words: BTreeSet<&str> = settled.iter().map(|(_, status, _)| status.as_str()).collect();
+    for word in &words {
+        failpoint::before(&shared.failpoints, Place::Settle(word)).await;
+    }
     write(&shared.db, async |tx| {
-        notifications::settle(tx, report.id, report.status, status, Some(message), now).await.map(|_| ())
+        for (report, status, message) in settled {
+            notifications::settle(tx, report.id, report.status, *status, Some(message), now).await?;
+        }
+        Ok(())
     })
     .await?;
-    failpoint::after(&shared.failpoints, place).await;
+    for word in &words {
+        failpoint::after(&shared.failpoints, Place::Settle(word)).await;
+    }
     Ok(())
 }
 

@@ -39,7 +39,12 @@ async fn checkpoints(shared: &Shared) {
         let written =
             write(&shared.db, async |tx| audit::checkpoint_changes(tx, seen, clock::stamp()).await).await;
         match written {
-            Ok((now, _)) => listed = now,
+            Ok((now, new)) => {
+                listed = now;
+                if new {
+                    crate::rewind::checkpointed(shared).await;
+                }
+            }
             Err(error) => {
                 // What was listed is not known any more, should the commit have happened.
                 listed = Listed::default();

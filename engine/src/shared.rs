@@ -19,6 +19,7 @@ use crate::engines;
 use crate::failpoint::Listener;
 use crate::ports::{Cloud, Power};
 use crate::rewind;
+use crate::runner::calls;
 use crate::wishes::{Kept, Seen};
 
 /// One engine.
@@ -47,6 +48,8 @@ pub struct Shared {
     /// The other engines, as this one sees them.
     pub engines: engines::Watch,
     pub checks: check::Memory,
+    /// What Nova is asked about guests at once.
+    pub calls: calls::Account,
     /// What is remembered of the database.
     pub rewind: rewind::Memory,
     /// Who listens at the named places; nobody, in a service.
@@ -75,6 +78,7 @@ impl Shared {
         Shared {
             rewind: rewind::Memory::new(parts.config.high_water_file.clone()),
             engine,
+            calls: calls::Account::new(parts.policy.evacuations_in_flight),
             name: parts.name,
             db: parts.db,
             sealer: parts.sealer,

@@ -197,16 +197,15 @@ fn out(draft: &mut Draft<'_>, host: &Host) {
     let ordered = facts.in_flight("power_on") || facts.outcome("power_on").is_some();
     let warned =
         if seen || ordered || readmitted.is_some() { queue::Warned::No } else { queue::warn(draft, host) };
-    let switching = match &warned {
+    let waits_for = match warned {
         queue::Warned::No => power::switch_on(draft, host, seen),
-        queue::Warned::Looking => None,
-        queue::Warned::Of(text) => Some(text.clone()),
+        queue::Warned::Looking(text) | queue::Warned::Of(text) => Some(text),
     };
     if !seen && readmitted.is_none() {
         if facts.evidence.has_device {
             draft.ask_every(Query::Power { host: host.id }, 5_000);
         }
-        draft.reason = switching.unwrap_or_else(|| "drained; waiting for the host to come back".into());
+        draft.reason = waits_for.unwrap_or_else(|| "drained; waiting for the host to come back".into());
         return;
     }
     // What was ordered has its answer before anything else is decided.
@@ -507,18 +506,7 @@ mod tests {
         let mut facts = Facts { host: Some(host), ..Facts::default() };
         facts.evidence.has_device = true;
         facts.survey = Some(Survey { at: NOW, complete: true, ..Survey::default() });
-        let shown = placed_on.map(|place| Guest {
-            id: guest,
-            name: "web".into(),
-            host: Some(place.into()),
-            vm_state: "active".into(),
-            task_state: None,
-            power_state: 1,
-            locked: false,
-            locked_reason: None,
-            ha_enabled: None,
-            fault: None,
-        });
+        let shown = placed_on.map(|place| Guest::active_on(guest, "web", place));
         facts.guests.insert(guest, (NOW, shown));
         let view =
             View { recovery: &recovery, vmoves: &BTreeMap::new(), facts: &facts, now: NOW, stamp: Stamp(0) };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fence::FenceReport;
 use crate::hook::{HookCall, HookReport};
-use crate::id::{HostId, InstanceId};
+use crate::id::{HostId, InstanceId, RecoveryId};
 use crate::instance::Guest;
 use crate::time::Mono;
 
@@ -133,6 +133,29 @@ impl Effect {
             _ => None,
         }
     }
+
+    /// Of the calls about a guest, whether it is on the way out: its lock, its reset, its evacuation. The others finish a move.
+    pub fn is_out(&self) -> bool {
+        matches!(self, Self::Lock { .. } | Self::ResetToError { .. } | Self::Evacuate { .. })
+    }
+}
+
+/// How many calls about guests: those that move them, and those that finish moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    pub out: usize,
+    pub back: usize,
+}
+
+impl Calls {
+    /// Counts those among effects.
+    pub fn of<'a>(effects: impl IntoIterator<Item = &'a Effect>) -> Calls {
+        let mut calls = Calls::default();
+        for effect in effects.into_iter().filter(|effect| effect.instance().is_some()) {
+            *if effect.is_out() { &mut calls.out } else { &mut calls.back } += 1;
+        }
+        calls
+    }
 }
 
 /// How an effect ended, as far as one can know.
@@ -233,7 +256,12 @@ impl Migration {
 }
 
 /// What each reason that we give Nova for a disabled service begins with.
-pub const HALBERD: &str = "Halberd";
+const HALBERD: &str = "Halberd";
+
+/// The reason that Nova is given for a service that is disabled since its host, or its process, failed.
+pub fn disabled_reason(what: &str, recovery: RecoveryId) -> String {
+    format!("{HALBERD}: {what} failed (recovery {recovery})")
+}
 
 /// A compute service as Nova lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,14 +279,16 @@ pub struct ServiceRow {
 }
 
 impl ServiceRow {
+    /// Whether it bears a reason that we gave.
+    pub fn bears_our_reason(&self) -> bool {
+        self.disabled_reason.as_deref().is_some_and(|reason| reason.starts_with(HALBERD))
+    }
+
     /// Whether a PUT of some engine, of a former run or of another one, made this row out of that: it bears our reason now, or bore it. Nova
     /// dates a PUT as it dates a heartbeat (NOVA.md).
     pub fn is_put_by_us(&self, before: &ServiceRow) -> bool {
-        let ours = |row: &ServiceRow| {
-            row.disabled_reason.as_deref().is_some_and(|reason| reason.starts_with(HALBERD))
-        };
         let put = |row: &ServiceRow| (row.enabled, row.forced_down, row.disabled_reason.clone());
-        (ours(self) || ours(before)) && put(self) != put(before)
+        (self.bears_our_reason() || before.bears_our_reason()) && put(self) != put(before)
     }
 }
 

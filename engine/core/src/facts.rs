@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use crate::brake::Fleet;
-use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
+use crate::effect::{Calls, Done, Effect, Migration, Query, ServiceRow, Survey};
 use crate::evidence::{Evidence, Power, PowerReading};
 use crate::hook::HookWish;
 use crate::host::{Asked, Host};
@@ -106,6 +106,8 @@ pub struct Facts {
     pub outcomes: Vec<Outcome>,
     /// Effects under way, by intent.
     pub in_flight: BTreeMap<Uuid, Effect>,
+    /// What the other recoveries of this engine leave of the calls about guests that may be under way at once; `None`: nobody counts.
+    pub room: Option<Calls>,
     /// Intents found unresolved when the recovery was loaded: perhaps sent by a former owner.
     pub inherited: Vec<crate::runner::Intent>,
     /// Pauses after failures, per guest.

@@ -55,6 +55,23 @@ impl Guest {
     pub fn is_ha_enabled(&self) -> bool {
         self.ha_enabled.as_deref().is_some_and(truthy)
     }
+
+    /// One that runs there, for tests.
+    #[cfg(test)]
+    pub(crate) fn active_on(id: InstanceId, name: &str, host: &str) -> Guest {
+        Guest {
+            id,
+            name: name.into(),
+            host: Some(host.into()),
+            vm_state: "active".into(),
+            task_state: None,
+            power_state: 1,
+            locked: false,
+            locked_reason: None,
+            ha_enabled: None,
+            fault: None,
+        }
+    }
 }
 
 /// Nova's power state number for a guest that is shut down.
@@ -100,16 +117,9 @@ mod tests {
 
     fn guest(vm_state: &str, power_state: u8) -> Guest {
         Guest {
-            id: InstanceId(uuid::Uuid::nil()),
-            name: "g".into(),
-            host: Some("h".into()),
             vm_state: vm_state.into(),
-            task_state: None,
             power_state,
-            locked: false,
-            locked_reason: None,
-            ha_enabled: None,
-            fault: None,
+            ..Guest::active_on(InstanceId(uuid::Uuid::nil()), "g", "h")
         }
     }
 

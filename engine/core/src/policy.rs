@@ -114,7 +114,7 @@ pub struct Policy {
     /// G5: refuse to fence when the guests cannot fit elsewhere.
     pub require_capacity: bool,
 
-    /// Evacuate calls under way at once.
+    /// Evacuate calls under way at once: of one recovery by its policy, of one engine by its own.
     pub evacuations_in_flight: u32,
     /// After this long an evacuate call is dead wherever it hung: client, proxy, queue (SAFETY 2.4: under 60 s).
     pub request_lifetime_ms: u64,

@@ -11,6 +11,7 @@
 //!                                                        \- ambiguous: read the nonce back
 //! ```
 
+mod patch;
 #[cfg(test)]
 mod tests;
 
@@ -23,20 +24,20 @@ use uuid::Uuid;
 
 use crate::audit::Entry;
 use crate::chance::Chance;
-use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
+use crate::effect::{Calls, Done, Effect, Migration, Query, ServiceRow, Survey};
 use crate::event::Event;
 use crate::evidence::PowerReading;
 use crate::facts::{Facts, Failure, Outcome};
-use crate::fence::FenceProof;
 use crate::guard::{self, Guard};
-use crate::host::{Admission, SetByUs};
-use crate::id::{BootId, HostId, InstanceId, RecoveryId, VmoveId};
+use crate::id::{HostId, InstanceId, RecoveryId, VmoveId};
 use crate::instance::Guest;
 use crate::notification::NotificationStatus;
 use crate::recovery::{self, Body, Recovery, Subject, Vmove};
 use crate::step::{Change, Memory, View};
 use crate::time::{Mono, Stamp};
 use crate::verdict::row_window;
+
+pub use patch::{HostCondition, HostPatch};
 
 /// An effect that may have happened from now on (I7): committed before the first byte of its call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,47 +64,6 @@ pub struct Resolution {
     /// `done`, `refused`, `unknown`, `adopted`, `retired`.
     pub result: String,
     pub detail: Value,
-}
-
-/// What changes on a host's row; everything else on it is somebody else's.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct HostPatch {
-    pub admission: Option<Admission>,
-    pub maintenance_recovery: Option<bool>,
-    pub maintenance_process: Option<bool>,
-    /// `reserved` and who holds it.
-    pub reserved: Option<(bool, Option<RecoveryId>)>,
-    pub proof: Option<Option<FenceProof>>,
-    pub set_by_us: Option<SetByUs>,
-    pub boot: Option<(u32, Option<BootId>)>,
-    pub retire_boot: Option<BootId>,
-    /// A retired order gives the boot back (DESIGN 10.3).
-    #[serde(default)]
-    pub unretire_boot: Option<BootId>,
-    /// A guest's rebuild waits in its nova-compute's queue.
-    #[serde(default)]
-    pub strand: Option<InstanceId>,
-    /// Nothing waits there any more, or a person answers for it.
-    #[serde(default)]
-    pub unstrand: bool,
-    /// Devices that a drill has shown to switch this machine.
-    #[serde(default)]
-    pub drilled: Vec<String>,
-    /// The patch and the whole commit with it holds only if this is so.
-    pub only_if: Option<HostCondition>,
-}
-
-/// A condition on a host's row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostCondition {
-    /// Reserved, held by nobody, not on maintenance.
-    ReservedAndFree,
-    /// Its boot still has this number.
-    BootNumber(u32),
-    /// Nobody changed the row since it was read.
-    Version(i64),
-    Admission(Admission),
 }
 
 /// Everything one transition changes, in one transaction (DESIGN 3): recovery (compare-and-swap on version and epoch), moves,
@@ -257,6 +217,16 @@ impl Runner {
     /// A commit was sent and its reply is still to come.
     pub fn awaits_commit(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Calls about guests that are decided and not handed out yet.
+    pub fn unsent(&self) -> Calls {
+        let decided = self.pending.iter().flat_map(|pending| &pending.change.acts).map(|(_, effect)| effect);
+        let ready = self.ready.iter().filter_map(|op| match op {
+            Op::Effect { effect, .. } => Some(effect),
+            _ => None,
+        });
+        Calls::of(decided.chain(ready))
     }
 
     /// When to poll at the latest.

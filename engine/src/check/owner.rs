@@ -76,7 +76,6 @@ fn place(address: &str, port: Option<u64>) -> (String, Option<u16>) {
 
 #[cfg(test)]
 mod tests {
-
     use halberd_core::id::{HostId, SegmentId};
     use serde_json::json;
 

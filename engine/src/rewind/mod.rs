@@ -19,7 +19,8 @@ use halberd_core::policy::Policy;
 use halberd_core::rewind::{Compared, Loss, Marks, RecoveryMark, Shown, Thing, compare};
 use halberd_core::runner::Commit;
 use halberd_core::time::Mono;
-use halberd_store::rewind::Rewound;
+use halberd_store::audit::CHECKPOINTS;
+use halberd_store::rewind::{Found, Rewound};
 use halberd_store::{engines, identity, recoveries, rewind as row, write};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -241,6 +242,13 @@ pub async fn committed(shared: &Shared, content: &Commit, version: i64) {
     }
 }
 
+/// A checkpoint of the audit's heads is durable.
+pub async fn checkpointed(shared: &Shared) {
+    if let Ok(Some(head)) = identity::head(&shared.db, CHECKPOINTS).await {
+        shared.rewind.change(|marks| marks.note_checkpoint(head));
+    }
+}
+
 /// Effects that must not be forgotten: by one of them a guest may run elsewhere, or never again here.
 const LASTING: [&str; 3] = ["power_off", "mark_down", "evacuate"];
 
@@ -271,8 +279,9 @@ pub async fn look(shared: &Shared) -> halberd_store::Result<bool> {
     let connections = shared.db.connections();
     // Taken first: the database may show more than these by the time it is read, never less.
     let marks = memory.state().marks.clone();
-    let shown = identity::shown(&shared.db, &shared.name, &marks, clock::stamp()).await?;
+    // Before the list of times that it was left, which is longer by one in the commit that takes the row away.
     let standing = row::standing(&shared.db).await?;
+    let shown = identity::shown(&shared.db, &shared.name, &marks, clock::stamp()).await?;
     let stopped = memory.state().stopped.clone();
     match (&stopped, &standing) {
         (_, Some(standing)) => {
@@ -281,7 +290,7 @@ pub async fn look(shared: &Shared) -> halberd_store::Result<bool> {
                 stop(shared, lost);
             }
             follow(shared, Some(standing));
-            declare(shared).await?;
+            declare(shared, &shown).await?;
             Ok(false)
         }
         (Some(Stopped { row: Some(id), .. }), None) if shown.reconciled.contains(id) => {
@@ -294,17 +303,23 @@ pub async fn look(shared: &Shared) -> halberd_store::Result<bool> {
             Ok(true)
         }
         (Some(_), None) => {
-            memory.state().stopped.as_mut().into_iter().for_each(|stopped| stopped.row = None);
-            if let Compared::Rewound(lost) = compare(&marks, &shown) {
-                stop(shared, lost);
+            match compare(&marks, &shown) {
+                // Found before all others left, and not told in time: what the database shows is the truth now.
+                Compared::Reconciled => {
+                    afresh(shared, &shown, connections);
+                    return Ok(true);
+                }
+                Compared::Rewound(lost) => stop(shared, lost),
+                Compared::Whole => {}
             }
-            declare(shared).await?;
+            memory.state().stopped.as_mut().into_iter().for_each(|stopped| stopped.row = None);
+            declare(shared, &shown).await?;
             Ok(false)
         }
         (None, None) => match compare(&marks, &shown) {
             Compared::Rewound(lost) => {
                 stop(shared, lost);
-                declare(shared).await?;
+                declare(shared, &shown).await?;
                 Ok(false)
             }
             Compared::Reconciled => {
@@ -473,8 +488,9 @@ fn say(shared: &Shared, why: &str) {
     shared.changed.notify_waiters();
 }
 
-/// Tells all engines, through the database.
-async fn declare(shared: &Shared) -> halberd_store::Result<()> {
+/// Tells all engines, through the database; unless reconcile-only was left since it showed what was compared: the next look says what
+/// that leaves of it.
+async fn declare(shared: &Shared, compared: &Shown) -> halberd_store::Result<()> {
     let stopped = shared.rewind.state().stopped.clone();
     let Some(stopped) = stopped.filter(|stopped| stopped.row.is_none()) else { return Ok(()) };
     let mut lost = stopped.lost;
@@ -482,11 +498,13 @@ async fn declare(shared: &Shared) -> halberd_store::Result<()> {
         lost.push(Loss::stated("the row that says so has vanished, and nobody has left reconcile-only"));
     }
     let why = words(&lost);
-    let chain = halberd_store::audit::engine_chain(shared.engine);
+    let found = Found { by: &shared.name, why: &why, lost: &lost };
     let declared = write(&shared.db, async |tx| {
-        row::declare(tx, &shared.name, &why, &lost, &chain, &shared.webhooks, clock::stamp()).await
+        let (engine, hooks) = (shared.engine, &shared.webhooks);
+        row::declare_found(tx, &compared.reconciled, engine, &found, hooks, clock::stamp()).await
     })
     .await?;
+    let Some(declared) = declared else { return Ok(()) };
     follow(shared, Some(&declared));
     if let Some(stopped) = &mut shared.rewind.state().stopped {
         stopped.row = Some(declared.id);

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Owned;
+use super::calls::Share;
 use crate::clock;
 use crate::failpoint::{self, Place};
 use crate::ports::Order;
@@ -34,6 +35,7 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
     let seed =
         u64::from_le_bytes(*Uuid::new_v4().as_bytes().first_chunk::<8>().expect("a uuid has sixteen bytes"));
     let mut runner = Runner::new(owned.recovery, owned.vmoves, owned.inherited, seed, clock::mono());
+    let mut share = Share::of(&shared.calls);
     let (replies, mut inbox) = unbounded_channel();
     // Ends with this drive: what runs for it and would not end by itself is ended then.
     let driven = shared.stop.child_token();
@@ -47,8 +49,8 @@ pub async fn drive(shared: Arc<Shared>, owned: Owned) -> halberd_core::id::Recov
             tracing::warn!(recovery = %id, epoch, "the lease had lapsed meanwhile; the recovery is given back and claimed afresh");
             break;
         }
-        for op in runner.poll(clock::mono(), clock::stamp()) {
-            start(&shared, &runner, op, &replies, &driven, term);
+        for op in share.poll(&mut runner, |runner| runner.poll(clock::mono(), clock::stamp())) {
+            start(&shared, &runner, op, &replies, &driven, term, &share);
         }
         if runner.is_over() {
             break;
@@ -174,7 +176,12 @@ fn start(
     replies: &UnboundedSender<Reply>,
     driven: &CancellationToken,
     term: u64,
+    share: &Share,
 ) {
+    let call = match &op {
+        Op::Effect { effect, .. } => Some(share.call(effect)),
+        _ => None,
+    };
     let shared = shared.clone();
     let driven = driven.clone();
     let replies = replies.clone();
@@ -204,6 +211,7 @@ fn start(
                 Reply::Answer { query, sight }
             }
         };
+        drop(call);
         let _ = replies.send(reply);
     });
 }

@@ -1,5 +1,6 @@
 //! Owning recoveries: claims what is free or whose owner stopped, and drives each on a task of its own.
 
+pub mod calls;
 pub mod drive;
 pub mod lease;
 

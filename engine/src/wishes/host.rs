@@ -11,7 +11,7 @@ use halberd_store::recoveries::RecoveryFilter;
 use halberd_store::wishes::NewWish;
 use halberd_store::{Page, fence_devices, hosts, recoveries, segments};
 
-use super::recovery::{before_order, unreadable};
+use super::recovery::{before_order, statement_is_of_use, unreadable};
 use super::{Answer, Word, asked, id_of, keep, who};
 use crate::intake::ByOperator;
 use crate::shared::Shared;
@@ -165,7 +165,7 @@ pub(super) async fn confirm_fenced(shared: &Shared, wish: &NewWish) -> Answer {
         Err(answer) => return answer,
     };
     let Body::Host(body) = &recovery.body else { return Answer::Left };
-    if body.state.proof().is_some() {
+    if !statement_is_of_use(&body.state) {
         return Answer::Granted(format!(
             "{} is proved off already: nothing rests on the statement",
             host.name

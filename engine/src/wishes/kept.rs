@@ -171,6 +171,11 @@ impl Kept {
 fn done(word: &Word, commit: &Commit) -> Option<Result<(), String>> {
     let recovery = &commit.recovery;
     let noted = |what: &[&str]| commit.audit.iter().any(|entry| what.contains(&entry.what.as_str()));
+    if let Word::Confirm(_) = word
+        && let Some(void) = commit.audit.iter().find(|entry| entry.what == "statement_void")
+    {
+        return Some(Err(void.text.clone()));
+    }
     let did = match (word, &recovery.body) {
         (Word::Release(gate), Body::Host(body)) => {
             !matches!(&body.state, HostState::Held { gate: holds } if *holds == gate.to_string())

@@ -62,6 +62,14 @@ pub(super) fn before_order(state: &HostState) -> bool {
     )
 }
 
+/// Whether a statement that the host is off leads anywhere: nothing proves it, or a person was asked since nobody can read its power any more.
+pub(super) fn statement_is_of_use(state: &HostState) -> bool {
+    match state {
+        HostState::NeedsOperator { proof: Some(proof), .. } => proof.rereads_power(),
+        state => state.proof().is_none(),
+    }
+}
+
 /// What is paused is in its owner's memory alone, so the wish is done when that has it: a new owner begins without pauses anyway.
 pub(super) async fn retry(shared: &Shared, wish: &NewWish) -> Answer {
     let recovery = match find(shared, wish).await {

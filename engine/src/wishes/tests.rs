@@ -1,7 +1,9 @@
 //! What is kept for a recovery, and which transition answers it.
 
 use halberd_core::audit::Entry;
+use halberd_core::evidence::Power;
 use halberd_core::facts::{Confirmation, Facts};
+use halberd_core::fence::{self, DeviceAttempt, FenceProof, FenceReport, OrderAnswer, Reading};
 use halberd_core::hook::{HookWish, Hooks};
 use halberd_core::id::{HostId, NotificationId, SegmentId};
 use halberd_core::policy::Policy;
@@ -219,4 +221,56 @@ fn a_statement_of_before_this_engine_listened_has_no_time() {
         (seen.since(wish(1)), seen.since(wish(2)), seen.since(wish(3))),
         (None, Some(Mono(350)), None)
     );
+}
+
+#[test]
+fn a_statement_that_became_void_is_answered_with_why() {
+    let statement = Confirmation { at: Mono(5), serial: "S".into(), actor: "ann".into(), reason: "r".into() };
+    let kept = Kept::default();
+    keep(&kept, 1, 1, Word::Confirm(statement));
+    let mut void = commit(recovery(1, HostState::Confirming), &["statement_void"]);
+    void.audit[0].text = "its agent spoke".into();
+    let answers = kept.answers(&void);
+    assert!(!answers[0].succeeded && answers[0].result["text"] == "its agent spoke");
+    kept.answered(void.recovery.id, &answers);
+    assert_eq!(told(&kept, 1).confirmation, None, "it is not told again");
+}
+
+#[test]
+fn a_statement_is_taken_where_something_rests_on_it() {
+    let (host, number) = (HostId(Uuid::from_u128(9)), 1);
+    let stated = fence::state_off(host, number, 1, Some("S"), "S", "ann", "unplugged").expect("a proof");
+    let report = FenceReport {
+        attempts: vec![DeviceAttempt {
+            level: 0,
+            device: "bmc".into(),
+            token: None,
+            identity_matches: Some(true),
+            stated: false,
+            held: false,
+            order: OrderAnswer::Accepted,
+            readings: [0, 1_000]
+                .map(|at_ms| Reading { power: Power::Off, at_ms, after_order: true })
+                .to_vec(),
+            error: None,
+            took_ms: 1_000,
+        }],
+        levels: vec![1],
+    };
+    let read = fence::prove(host, number, 1, &report).expect("a proof");
+    let order = || Order { attempt: 1, boot_number: number, intent: None };
+    let asks = |proof| HostState::NeedsOperator { order: Some(order()), proof };
+    let proved = |proof: &FenceProof| HostState::Evacuating { order: order(), proof: proof.clone() };
+    for (state, of_use) in [
+        (HostState::Confirming, true),
+        (fencing(), true),
+        (asks(None), true),
+        // Its power cannot be read any more, and a guest waits for that: a person was asked for just this.
+        (asks(Some(read.clone())), true),
+        (asks(Some(stated.clone())), false),
+        (proved(&read), false),
+        (proved(&stated), false),
+    ] {
+        assert_eq!(recovery::statement_is_of_use(&state), of_use, "{state:?}");
+    }
 }

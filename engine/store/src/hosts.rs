@@ -3,7 +3,7 @@
 use halberd_core::bus::Action;
 use halberd_core::host::{Admission, FailureDomain, Host, Maintenance, SetByUs};
 use halberd_core::id::{BootId, HostId, SegmentId};
-use halberd_core::runner::{HostCondition, HostPatch};
+use halberd_core::runner::HostPatch;
 use halberd_core::time::Stamp;
 
 use crate::bus;
@@ -300,12 +300,9 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
     let host = &mut stored.value;
     let shown = |host: &Host| (host.reserved, host.maintenance.any());
     let before = shown(host);
-    if let Some(wanted) = &patch.only_if {
-        check_condition(host, wanted).map_err(condition)?;
-    }
     let expected = host.version;
     let held = host.set_by_us.restore_policy;
-    apply(host, patch);
+    patch.apply(host).map_err(condition)?;
     if held && !host.set_by_us.restore_policy {
         restore_policies::forget(tx, id).await?;
     }
@@ -344,65 +341,6 @@ pub async fn patch(tx: &mut Tx, id: HostId, patch: &HostPatch, now: Stamp) -> Re
         bus::host_done(tx, Action::Update, &stored, now).await?;
     }
     Ok(stored.value)
-}
-
-fn check_condition(host: &Host, wanted: &HostCondition) -> std::result::Result<(), String> {
-    match wanted {
-        HostCondition::ReservedAndFree if !host.reserved || host.reserved_by.is_some() => {
-            Err("it is not in reserve any more, or another recovery holds it".into())
-        }
-        HostCondition::ReservedAndFree if host.maintenance.any() => Err("it is on maintenance".into()),
-        HostCondition::BootNumber(number) if host.boot_number != *number => {
-            Err(format!("it is on boot {} and not on boot {number}", host.boot_number))
-        }
-        HostCondition::Version(version) if host.version != *version => {
-            Err("its row has changed since it was read".into())
-        }
-        HostCondition::Admission(admission) if host.admission != *admission => {
-            Err(format!("it is {} and not {admission}", host.admission))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn apply(host: &mut Host, patch: &HostPatch) {
-    if let Some(admission) = patch.admission {
-        host.admission = admission;
-    }
-    if let Some(on) = patch.maintenance_recovery {
-        host.maintenance.recovery = on;
-    }
-    if let Some(on) = patch.maintenance_process {
-        host.maintenance.process = on;
-    }
-    if let Some((reserved, holder)) = patch.reserved {
-        (host.reserved, host.reserved_by) = (reserved, holder);
-    }
-    if let Some(proof) = &patch.proof {
-        host.proof = proof.clone();
-    }
-    if let Some(set) = patch.set_by_us {
-        host.set_by_us = set;
-    }
-    if let Some((number, boot)) = patch.boot {
-        (host.boot_number, host.boot) = (number, boot);
-    }
-    if let Some(back) = patch.unretire_boot {
-        host.retired_boots.retain(|boot| *boot != back);
-    }
-    if let Some(retired) = patch.retire_boot
-        && !host.retired_boots.contains(&retired)
-    {
-        host.retired_boots.push(retired);
-    }
-    if patch.unstrand {
-        host.stranded.clear();
-    }
-    if let Some(guest) = patch.strand
-        && !host.stranded.contains(&guest)
-    {
-        host.stranded.push(guest);
-    }
 }
 
 /// A boot seen: numbers it (compare-and-swap on the row's version) and marks the host as one that has an agent (I18).

@@ -121,6 +121,32 @@ pub async fn declare(
     Ok(row)
 }
 
+/// [`declare`], for what was found by comparing with a database that showed these times left (`compared`). `None`, and nothing is written,
+/// where it shows others by now: reconcile-only was left meanwhile, and what was found is of before.
+pub async fn declare_found(
+    tx: &mut Tx,
+    compared: &[Uuid],
+    by: EngineId,
+    found: &Found<'_>,
+    webhooks: &[String],
+    now: Stamp,
+) -> Result<Option<Rewound>> {
+    if reconciled(&mut *tx).await? != compared {
+        return Ok(None);
+    }
+    let chain = audit::engine_chain(by);
+    declare(tx, found.by, found.why, found.lost, &chain, webhooks, now).await.map(Some)
+}
+
+/// What an engine found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// Its name.
+    pub by: &'a str,
+    pub why: &'a str,
+    pub lost: &'a [Loss],
+}
+
 /// Keeps what a look at the world found. `false`: the row does not stand any more, or what was lost has grown since the look began
 /// (`lost` is how much was known then).
 pub async fn note_audit(tx: &mut Tx, id: Uuid, lost: usize, audited: &Audited, now: Stamp) -> Result<bool> {

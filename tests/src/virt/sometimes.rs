@@ -32,6 +32,7 @@ pub const WANTED: &[(&str, &str)] = &[
     ("I15", "a fence act proved nothing"),
     ("I15", "a watchdog's lease proved a host off"),
     ("I15", "a person's word proved a host off"),
+    ("I15", "a statement was void"),
     ("I17", "a BMC read Off of a host that was alive"),
     ("I17", "an order was retired"),
     ("I18", "a report was wrong"),

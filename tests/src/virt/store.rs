@@ -9,7 +9,7 @@ use halberd_core::host::{Admission, Host};
 use halberd_core::id::{EngineId, HostId, NotificationId, RecoveryId, SegmentId, VmoveId};
 use halberd_core::notification::{Notification, NotificationStatus};
 use halberd_core::recovery::{Recovery, StateWord, Subject, Vmove};
-use halberd_core::runner::{Commit, HostCondition, HostPatch, Intent, Resolution};
+use halberd_core::runner::{Commit, Intent, Resolution};
 use halberd_core::segment::Segment;
 use halberd_store::fence_ledger::{Fence, Ledger};
 use uuid::Uuid;
@@ -174,7 +174,9 @@ impl ModelStore {
         let mut hosts = BTreeMap::new();
         for (id, patch) in &commit.hosts {
             let known = self.hosts.get(id).ok_or(Refused::Conflict("no such host".into()))?;
-            patch_host(hosts.entry(*id).or_insert_with(|| known.clone()), patch)?;
+            let host: &mut Host = hosts.entry(*id).or_insert_with(|| known.clone());
+            patch.apply(host).map_err(|why| Refused::Conflict(format!("{}: {why}", host.name)))?;
+            host.version += 1;
         }
         Ok(hosts)
     }
@@ -236,52 +238,6 @@ fn same(one: &Subject, other: &Subject) -> bool {
         (Subject::Process { host: a, name: x }, Subject::Process { host: b, name: y }) => a == b && x == y,
         _ => false,
     }
-}
-
-fn patch_host(host: &mut Host, patch: &HostPatch) -> Result<(), Refused> {
-    let fits = match &patch.only_if {
-        None => true,
-        Some(HostCondition::ReservedAndFree) => {
-            host.reserved && host.reserved_by.is_none() && !host.maintenance.any()
-        }
-        Some(HostCondition::BootNumber(number)) => host.boot_number == *number,
-        Some(HostCondition::Version(version)) => host.version == *version,
-        Some(HostCondition::Admission(admission)) => host.admission == *admission,
-    };
-    if !fits {
-        return Err(Refused::Conflict(format!("{} is not as expected: {:?}", host.name, patch.only_if)));
-    }
-    host.admission = patch.admission.unwrap_or(host.admission);
-    host.maintenance.recovery = patch.maintenance_recovery.unwrap_or(host.maintenance.recovery);
-    host.maintenance.process = patch.maintenance_process.unwrap_or(host.maintenance.process);
-    if let Some((reserved, by)) = patch.reserved {
-        (host.reserved, host.reserved_by) = (reserved, by);
-    }
-    if let Some(proof) = &patch.proof {
-        host.proof = proof.clone();
-    }
-    host.set_by_us = patch.set_by_us.unwrap_or(host.set_by_us);
-    if let Some((number, boot)) = patch.boot {
-        (host.boot_number, host.boot) = (number, boot);
-    }
-    if let Some(back) = patch.unretire_boot {
-        host.retired_boots.retain(|boot| *boot != back);
-    }
-    if let Some(boot) = patch.retire_boot
-        && !host.retired_boots.contains(&boot)
-    {
-        host.retired_boots.push(boot);
-    }
-    if patch.unstrand {
-        host.stranded.clear();
-    }
-    if let Some(guest) = patch.strand
-        && !host.stranded.contains(&guest)
-    {
-        host.stranded.push(guest);
-    }
-    host.version += 1;
-    Ok(())
 }
 
 /// Whether a host serves, for the checkers.

@@ -23,9 +23,14 @@ const DO_NOT_START: &str = "do not start";
 /// What is known about a host that nobody has seen yet.
 pub(super) enum Warned {
     No,
-    Looking,
+    /// It is to be switched on, and that waits for what is being looked up, in words.
+    Looking(String),
     /// In words.
     Of(String),
+}
+
+fn survey_is_partial(draft: &Draft<'_>) -> bool {
+    draft.view.facts.survey.as_ref().is_some_and(|survey| !survey.complete)
 }
 
 /// Guests that a start of this host's nova-compute would rebuild there although they are elsewhere, in words. `None`: being looked up.
@@ -99,7 +104,13 @@ pub(super) fn warn(draft: &mut Draft<'_>, host: &Host) -> Warned {
         return match wanted {
             // What was said stands until it is known better.
             _ if said.starts_with(DO_NOT_START) => Warned::Of(said),
-            true => Warned::Looking,
+            true if survey_is_partial(draft) => Warned::Looking(
+                "drained; it is not switched on while Nova's list of its guests is not whole: a cell is down"
+                    .into(),
+            ),
+            true => Warned::Looking(
+                "drained; before it is switched on Nova is asked what waits in its queue".into(),
+            ),
             false => Warned::No,
         };
     };

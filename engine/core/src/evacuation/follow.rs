@@ -75,15 +75,8 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
         );
     }
     match &migration.dest {
-        Some(dest) if migration.is_done() && facts.proved_off.contains_key(dest) => {
-            match rests_on(draft, dest) {
-                Rest::Dead | Rest::Unread => return handed_over(draft, vmove, dest),
-                // It has power again: what is seen there counts.
-                Rest::Nothing => seen_on(draft, vmove, dest),
-                Rest::Looking => draft.look_after(LOOK_MS),
-            }
-        }
-        Some(dest) if migration.is_done() => seen_on(draft, vmove, dest),
+        Some(dest) if migration.is_done() && landed(draft, vmove, dest) => return,
+        Some(_) if migration.is_done() => {}
         // A host that was proved off and has power since may be building the guest at this moment, out of its queue.
         Some(dest) if facts.proved_off.contains_key(dest) => match rests_on(draft, dest) {
             Rest::Dead | Rest::Unread => {
@@ -97,11 +90,13 @@ pub(super) fn follow(draft: &mut Draft<'_>, vmove: &Vmove, guests: &mut Guests) 
             Rest::Looking | Rest::Nothing => draft.look_after(LOOK_MS),
         },
         None if waited > ASK_ACTION_AFTER_MS || taken_by_another(draft, vmove, &migration) => {
-            if arrived_unnamed(draft, vmove, &migration, since) {
+            let ended = arrived_unnamed(draft, vmove, &migration, since);
+            if ended == Some(true) {
                 return;
             }
+            // Sooner the newest action may still be an older one, whose error says nothing about this call.
             match facts.actions.get(&vmove.instance) {
-                // Looked up after this call was accepted: an older action's error says nothing about it.
+                _ if waited <= ASK_ACTION_AFTER_MS || ended.is_some() => {}
                 Some((at, Some(error))) if *at >= since => {
                     return failed_after_acceptance(draft, vmove, &format!("Nova gave up on it: {error}"));
                 }
@@ -130,39 +125,57 @@ fn strand(draft: &mut Draft<'_>, instance: InstanceId, dest: &str) {
 /// Nova gives the work of a call to an older accepted record of that guest and leaves the newest without a destination for good (NOVA.md),
 /// as when the first call was lost with its destination.
 fn taken_by_another(draft: &Draft<'_>, vmove: &Vmove, ours: &Migration) -> bool {
+    // What had ended before this recovery's first call is another year's evacuation.
+    let before = |other: &Migration| vmove.attempt <= 1 && vmove.known_migrations.contains(&other.id);
     let mut others = evacuations_of(draft, vmove.instance);
-    others.any(|other| other.id < ours.id && other.source == vmove.source_host && other.is_done())
+    others.any(|other| {
+        other.id < ours.id && other.source == vmove.source_host && other.is_done() && !before(other)
+    })
 }
 
 /// The record says nothing of where it went, and the guest itself does: it was on the dead host when this call went out, so it has been
-/// rebuilt since.
-fn arrived_unnamed(draft: &mut Draft<'_>, vmove: &Vmove, ours: &Migration, since: Mono) -> bool {
+/// rebuilt since. `None`: it is not seen elsewhere; else whether that ends it.
+fn arrived_unnamed(draft: &mut Draft<'_>, vmove: &Vmove, ours: &Migration, since: Mono) -> Option<bool> {
     let seen = draft.view.facts.guests.get(&vmove.instance).filter(|(at, _)| *at >= since).cloned();
     if let Some((_, Some(guest))) = &seen
         && let Some(dest) = guest.host.clone().filter(|dest| *dest != vmove.source_host)
         && guest.task_state.is_none()
     {
-        if draft.view.facts.proved_off.contains_key(&dest) {
-            match rests_on(draft, &dest) {
-                Rest::Dead | Rest::Unread => handed_over(draft, vmove, &dest),
-                Rest::Looking | Rest::Nothing => draft.look_after(LOOK_MS),
-            }
-            return true;
+        let ended = landed(draft, vmove, &dest);
+        if ended {
+            let text =
+                format!("{} is on {dest} although migration {} names no host", vmove.instance_name, ours.id);
+            let detail = json!({"instance": vmove.instance, "hangs": ours.id, "host": dest});
+            draft.note("evacuation_by_another_record", text, detail);
         }
-        let text =
-            format!("{} is on {dest} although migration {} names no host", vmove.instance_name, ours.id);
-        draft.note(
-            "evacuation_by_another_record",
-            text,
-            json!({"instance": vmove.instance, "hangs": ours.id, "host": dest}),
-        );
-        seen_on(draft, vmove, &dest);
-        return true;
+        return Some(ended);
     }
     if seen.is_none_or(|(at, _)| draft.view.now.since(at).as_millis() as u64 > draft.view.policy().poll_ms) {
         draft.ask(Query::Guest { instance: vmove.instance });
     }
-    false
+    None
+}
+
+/// It is on its destination, as its record or its guest says: arrived there, or answered for by that host's own recovery. False: not known yet.
+fn landed(draft: &mut Draft<'_>, vmove: &Vmove, dest: &str) -> bool {
+    match dead_too(draft, dest) {
+        Some(true) => handed_over(draft, vmove, dest),
+        None => draft.look_after(LOOK_MS),
+        Some(false) => seen_on(draft, vmove, dest),
+    }
+    draft.vmove(vmove.instance).is_none_or(|vmove| vmove.stage != Stage::Accepted)
+}
+
+/// Whether the host that a guest arrived on has died since; one that has power again counts by what is seen there. `None`: being looked at.
+pub(super) fn dead_too(draft: &mut Draft<'_>, dest: &str) -> Option<bool> {
+    if !draft.view.facts.proved_off.contains_key(dest) {
+        return Some(false);
+    }
+    match rests_on(draft, dest) {
+        Rest::Dead | Rest::Unread => Some(true),
+        Rest::Nothing => Some(false),
+        Rest::Looking => None,
+    }
 }
 
 fn failed_after_acceptance(draft: &mut Draft<'_>, vmove: &Vmove, why: &str) {
@@ -281,15 +294,16 @@ pub(super) fn bring(draft: &mut Draft<'_>, vmove: &Vmove, slots: &mut Slots) {
     look_at_destination(draft, vmove, &dest);
     let paused = draft.pause_of(instance).is_some();
     let at_work = seen.is_some_and(|(_, task)| task);
-    if slots.back == 0 || paused || at_work {
-        return;
-    }
-    slots.back -= 1;
     let effect = match vmove.stage {
         Stage::Stopping => Effect::Stop { instance },
         Stage::Starting => Effect::Start { instance },
         _ => Effect::ResetToError { instance },
     };
+    let left = if effect.is_out() { &mut slots.out } else { &mut slots.back };
+    if *left == 0 || paused || at_work {
+        return;
+    }
+    *left -= 1;
     draft.act(effect, 1, json!({}));
 }
 

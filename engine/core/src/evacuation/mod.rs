@@ -13,7 +13,7 @@ mod send;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::effect::{Done, Effect, Migration, Query};
+use crate::effect::{Calls, Done, Effect, Migration, Query};
 use crate::event::EventKind;
 use crate::evidence::Power;
 use crate::facts::Outcome;
@@ -29,7 +29,7 @@ use crate::time::Mono;
 
 use digest::digest;
 use end::{close, end, fail, name, pause, settle_intent};
-use follow::{arrived, bring, follow, handed_over, look_up, overdue, unlock};
+use follow::{arrived, bring, dead_too, follow, handed_over, look_up, overdue, unlock};
 use reserve::{Reserved, mark_used, reserve_for};
 use send::{Rest, begin, evacuations_of, ours, ready, rests_on, send_again};
 
@@ -88,6 +88,10 @@ pub fn advance(draft: &mut Draft<'_>, may_send: bool) -> Guests {
     for (_, _, instance) in order {
         guide(draft, instance, may_send, &mut slots, &mut guests);
     }
+    // No reply of its own wakes it where others have all the room.
+    if slots.crowded && (slots.out == 0 || slots.back == 0) {
+        draft.look_after(LOOK_MS);
+    }
     sum_up(draft, &mut guests);
     guests
 }
@@ -96,6 +100,8 @@ pub fn advance(draft: &mut Draft<'_>, may_send: bool) -> Guests {
 struct Slots {
     out: usize,
     back: usize,
+    /// Other recoveries leave less than this one's policy would allow it.
+    crowded: bool,
 }
 
 impl Slots {
@@ -103,20 +109,13 @@ impl Slots {
         let facts = draft.view.facts;
         let cap = if draft.breaker() { 1 } else { draft.view.policy().evacuations_in_flight as usize };
         let paused = draft.breaker() && draft.not_before().is_some();
-        let count = |out: bool| {
-            facts
-                .in_flight
-                .values()
-                .filter(|effect| effect.instance().is_some() && is_out(effect) == out)
-                .count()
-        };
+        let busy = Calls::of(facts.in_flight.values());
         let free = |busy: usize| if paused { 0 } else { cap.saturating_sub(busy) };
-        Slots { out: free(count(true)), back: free(count(false)) }
+        let own = Calls { out: free(busy.out), back: free(busy.back) };
+        let room = facts.room.unwrap_or(own);
+        let (out, back) = (own.out.min(room.out), own.back.min(room.back));
+        Slots { out, back, crowded: out < own.out || back < own.back }
     }
-}
-
-fn is_out(effect: &Effect) -> bool {
-    matches!(effect, Effect::Lock { .. } | Effect::ResetToError { .. } | Effect::Evacuate { .. })
 }
 
 /// Gives every guest that the survey lists its move.
@@ -232,14 +231,11 @@ fn guide(
     }
     let on_its_way =
         matches!(vmove.stage, Stage::Arrived | Stage::Stopping | Stage::Starting | Stage::Erroring);
-    if let Some(dest) =
-        vmove.dest_host.clone().filter(|dest| on_its_way && facts.proved_off.contains_key(dest))
-    {
-        match rests_on(draft, &dest) {
-            Rest::Dead | Rest::Unread => return handed_over(draft, &vmove, &dest),
-            Rest::Looking => return draft.look_after(LOOK_MS),
-            // It has power again, and the guest has arrived there.
-            Rest::Nothing => {}
+    if let Some(dest) = vmove.dest_host.clone().filter(|_| on_its_way) {
+        match dead_too(draft, &dest) {
+            Some(true) => return handed_over(draft, &vmove, &dest),
+            None => return draft.look_after(LOOK_MS),
+            Some(false) => {}
         }
     }
     if on_its_way {

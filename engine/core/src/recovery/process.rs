@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Body, HOOK_WORD, StateWord, Subject, hooks};
-use crate::effect::{Done, Effect, HALBERD, Query};
+use crate::effect::{Done, Effect, Query, disabled_reason};
 use crate::event::EventKind;
 use crate::hook::Point;
 use crate::host::{Admission, SetByUs};
@@ -187,7 +187,7 @@ fn is_silent(draft: &Draft<'_>) -> bool {
 
 /// Nova keeps it with the service: who reads it there finds the way here.
 fn our_reason(draft: &Draft<'_>) -> String {
-    format!("{HALBERD}: process failed (recovery {})", draft.view.recovery.id)
+    disabled_reason("process", draft.view.recovery.id)
 }
 
 /// What an owner read of the row has to be undone or kept by whoever recovers the host meanwhile.

@@ -11,7 +11,7 @@ fn read(section: &Value) -> WebhookConfig {
 }
 
 fn with(change: Value) -> Value {
-    let mut hook = section("h", "https://receiver.example/T000/B000/XXXX-url-canary".into());
+    let mut hook = section("h", "https://receiver.example/hooks/url-canary".into());
     for (key, value) in change.as_object().unwrap() {
         hook[key] = value.clone();
     }

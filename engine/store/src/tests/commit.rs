@@ -19,6 +19,7 @@ everywhere!(
     everything_of_a_commit_can_be_read_back,
     a_condition_that_fails_last_leaves_nothing_of_the_commit,
     a_reserved_host_is_taken_once,
+    what_waits_in_a_hosts_queue_is_kept_once_until_it_is_let_in,
     an_old_version_epoch_or_owner_writes_nothing,
     one_open_intent_for_a_guest_until_it_is_resolved,
     closing_frees_the_subject_and_opens_the_way_back,
@@ -121,6 +122,25 @@ async fn a_condition_that_fails_last_leaves_nothing_of_the_commit(on: On) {
     // Without the condition the same commit goes through: it was the condition that stopped it.
     crate::commit::apply(&kit.db, &full(&kit, &recovery, 2), &hooks(), NOW).await.unwrap();
     assert_ne!(counts(&kit).await, before);
+}
+
+async fn what_waits_in_a_hosts_queue_is_kept_once_until_it_is_let_in(on: On) {
+    let kit = kit_on(on).await;
+    let mut recovery = kit.claimed().await;
+    let guest = |n: u128| InstanceId(Uuid::from_u128(n));
+    let strand = |n| HostPatch { strand: Some(guest(n)), ..HostPatch::default() };
+    let mut step = async |hosts: Vec<HostPatch>| {
+        let mut commit = commit_of(&recovery);
+        commit.hosts = hosts.into_iter().map(|patch| (kit.host, patch)).collect();
+        recovery.version = crate::commit::apply(&kit.db, &commit, &hooks(), later(1)).await.unwrap();
+        hosts::get(&kit.db, kit.host).await.unwrap().value.stranded
+    };
+    assert_eq!(step(vec![strand(7), strand(8)]).await, [guest(7), guest(8)]);
+    assert_eq!(step(vec![strand(7)]).await, [guest(7), guest(8)], "a second word about it changes nothing");
+    assert_eq!(step(vec![HostPatch::default()]).await, [guest(7), guest(8)]);
+    let admitted = HostPatch { unstrand: true, admission: Some(Admission::Admitted), ..HostPatch::default() };
+    assert_eq!(step(vec![admitted]).await, []);
+    assert_eq!(step(vec![strand(9)]).await, [guest(9)], "its next death");
 }
 
 async fn a_reserved_host_is_taken_once(on: On) {

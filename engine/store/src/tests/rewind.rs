@@ -5,7 +5,7 @@ use halberd_core::rewind::{Compared, EPOCH_STEP, Finding, Loss, Marks, RecoveryM
 
 use super::*;
 use crate::audit::{self, engine_chain};
-use crate::rewind::{Audited, Rewound};
+use crate::rewind::{Audited, Found, Rewound};
 use crate::{Error, commit, engines, events, identity, recoveries, rewind};
 
 everywhere!(
@@ -172,6 +172,15 @@ async fn leaving_raises_every_epoch_and_counts_once(on: On) {
     let seen = rewind::standing(&kit.db).await.unwrap().unwrap();
     assert!(leave(&seen).await);
     assert!(!leave(&seen).await, "once");
+    let lost = [Loss::stated("the row that says so has vanished")];
+    let found = Found { by: "one", why: "less", lost: &lost };
+    let tell = async |compared: &[Uuid]| {
+        write(&kit.db, async |tx| rewind::declare_found(tx, compared, kit.engine, &found, &[], NOW).await)
+            .await
+            .unwrap()
+    };
+    assert_eq!(tell(&[]).await, None, "what was found before it was left is not told after");
+    assert!(!rewind::stands(&kit.db).await.unwrap());
 
     let now = recoveries::get(&kit.db, recovery.id).await.unwrap();
     assert_eq!((now.epoch, now.version, now.owner), (7 + EPOCH_STEP, 41, None));
@@ -193,4 +202,5 @@ async fn leaving_raises_every_epoch_and_counts_once(on: On) {
     let mut away = Marks::default();
     away.note(recovery.id, RecoveryMark { epoch: 99_000_000, version: 1, audit: None, closed: false, at: 0 });
     assert_eq!(compare(&away, &shown(&kit, &away).await), Compared::Reconciled);
+    assert!(tell(&[first.id]).await.is_some(), "what is found since is");
 }

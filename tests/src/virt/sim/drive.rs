@@ -172,6 +172,10 @@ impl Sim {
                 }
                 if matches!(reply, Reply::Committed(_)) {
                     self.commits += 1;
+                    if commit.audit.iter().any(|line| line.what == "statement_void") {
+                        self.onlooker.see("a statement was void");
+                        self.engines[number].confirmations.remove(&commit.recovery.subject.host());
+                    }
                     for line in &commit.audit {
                         let text = format!("{}: {}", self.engines[number].name, line.text);
                         self.say(text);

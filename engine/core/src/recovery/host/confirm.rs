@@ -1,6 +1,8 @@
 //! Confirming and Held: is it dead, and may we act?
 
 use super::*;
+use crate::evidence::PowerReading;
+use crate::facts::Confirmation;
 use crate::kdump;
 
 /// Is it dead, and may we act? No way leads from here but to an order, a hold, a question or the end.
@@ -44,16 +46,22 @@ pub(super) fn confirm(draft: &mut Draft<'_>, host: &Host) {
 pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool {
     let facts = draft.view.facts;
     let Some(said) = facts.confirmation.clone() else { return false };
-    let beats = facts.evidence.beats.last_any().max(facts.evidence.beats.retired_echoed);
-    if beats.is_some_and(|life| life > said.at) {
-        return false;
-    }
-    // Whoever states it looked at a machine, perhaps at another one: what speaks against it since then counts more.
     let query = Query::Power { host: host.id };
     let read = facts.power.as_ref().filter(|reading| reading.at > said.at);
-    let alive = verdict::life_after(&facts.evidence, draft.view.policy(), said.at, draft.view.now);
-    if alive.is_some() || read.is_some_and(|reading| reading.power == Power::On) {
-        return false;
+    match against(draft, &said, read) {
+        Some(Against::Since(what)) => {
+            let text = format!(
+                "{}'s statement that {} is off is void: {what}, after it was made; look at that machine, and state it again",
+                said.actor, host.name
+            );
+            draft.note("statement_void", text, json!({"actor": said.actor, "serial": said.serial}));
+            return false;
+        }
+        Some(Against::JustBefore { until }) => {
+            draft.look_at(until);
+            return false;
+        }
+        None => {}
     }
     let unread = facts.failures.get(&query).is_some_and(|failure| failure.at > said.at);
     if facts.evidence.has_device && !facts.evidence.only_watchdog && read.is_none() && !unread {
@@ -94,6 +102,35 @@ pub(super) fn confirmed_by_operator(draft: &mut Draft<'_>, host: &Host) -> bool 
             false
         }
     }
+}
+
+/// What speaks against a statement.
+enum Against {
+    /// In words: it is void.
+    Since(String),
+    /// So lately that the host may well be living now; silence is waited for.
+    JustBefore { until: Mono },
+}
+
+/// Whoever states it looked at a machine, perhaps at another one: what is seen of this one since then counts more.
+fn against(draft: &Draft<'_>, said: &Confirmation, read: Option<&PowerReading>) -> Option<Against> {
+    let (evidence, now) = (&draft.view.facts.evidence, draft.view.now);
+    let beats = evidence.beats.last_any().max(evidence.beats.retired_echoed);
+    if let Some(at) = beats.filter(|at| *at > said.at) {
+        let ago = now.since(at).as_millis() as f64 / 1_000.0;
+        return Some(Against::Since(format!("its agent spoke {ago:.1} s ago")));
+    }
+    if let Some(reading) = read.filter(|reading| reading.power == Power::On) {
+        return Some(Against::Since(format!(
+            "{} reads On (is that device wrong, mend it or take it off the host)",
+            reading.device
+        )));
+    }
+    let life = verdict::life_after(evidence, draft.view.policy(), said.at, now)?;
+    Some(match life.age < now.since(said.at) {
+        true => Against::Since(life.what),
+        false => Against::JustBefore { until: life.until },
+    })
 }
 
 fn permitted(draft: &mut Draft<'_>, host: &Host, judgement: &verdict::Judgement) {

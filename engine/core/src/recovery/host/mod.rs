@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::{Body, HOOK_WORD, Recovery, StateWord, Subject, hooks};
 use crate::admission;
 use crate::brake::{self, Answer};
-use crate::effect::{Done, Effect, Query};
+use crate::effect::{self, Done, Effect, Query};
 use crate::evacuation;
 use crate::event::EventKind;
 use crate::evidence::Power;
@@ -385,7 +385,7 @@ fn order_off(draft: &mut Draft<'_>, host: &Host, attempt: u32, why: &str) {
         json!({"why": why}),
     );
     if !guard::stands(Guard::ProofBeforeForceDown) {
-        let reason = format!("Halberd: host failed (recovery {})", draft.view.recovery.id);
+        let reason = effect::disabled_reason("host", draft.view.recovery.id);
         draft.act(Effect::MarkDown { host: host.name.clone(), reason }, attempt, json!({}));
     }
     draft.memory.push(Memory::Ordered);

@@ -97,7 +97,7 @@ fn mark_down(draft: &mut Draft<'_>, host: &Host, order: Order, proof: FenceProof
     let set =
         SetByUs { disabled: host.set_by_us.disabled || !was_disabled, forced_down: true, ..host.set_by_us };
     draft.hosts.push((host.id, HostPatch { set_by_us: Some(set), ..HostPatch::default() }));
-    let reason = format!("Halberd: host failed (recovery {})", draft.view.recovery.id);
+    let reason = effect::disabled_reason("host", draft.view.recovery.id);
     draft.act(
         Effect::MarkDown { host: host.name.clone(), reason },
         order.attempt.max(1),

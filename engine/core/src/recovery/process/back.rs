@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{ProcessState, close, is_silent, while_in};
-use crate::effect::{Done, Effect, HALBERD, Query};
+use crate::effect::{Done, Effect, Query};
 use crate::host::{Admission, Host, SetByUs};
 use crate::runner::HostPatch;
 use crate::step::{Draft, Memory};
@@ -90,8 +90,7 @@ fn look(draft: &mut Draft<'_>, host: &Host) {
     if !steady || is_silent(draft) || draft.not_before().is_some() {
         return;
     }
-    let ours = host.set_by_us.disabled
-        && row.disabled_reason.as_deref().is_some_and(|reason| reason.starts_with(HALBERD));
+    let ours = host.set_by_us.disabled && row.bears_our_reason();
     if !ours {
         let why = "nova-compute is well again; its service was disabled by somebody else and is left so";
         return taken_back(draft, host, why);

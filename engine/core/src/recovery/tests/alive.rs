@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::views::{calm, proof_of, sent};
-use super::world::{DEAD, World};
+use super::world::{DEAD, SERIAL, World};
 use super::{NOON, START};
 use crate::admission::{HostReturn, ReturnState};
 use crate::chance::Chance;
 use crate::effect::{Done, Effect, Migration, Query, ServiceRow, Survey};
 use crate::event::EventKind;
 use crate::evidence::{Power, PowerReading};
-use crate::facts::{Facts, Outcome, ProvedOff};
+use crate::facts::{Confirmation, Facts, Outcome, ProvedOff};
 use crate::host::{Admission, Host, SetByUs};
 use crate::id::{BootId, HostId, InstanceId};
 use crate::instance::Guest;
@@ -135,18 +135,7 @@ fn refused() -> Done {
 }
 
 fn guest_here() -> Guest {
-    Guest {
-        id: InstanceId(Uuid::from_u128(0x9100)),
-        name: "g".into(),
-        host: Some(DEAD.into()),
-        vm_state: "active".into(),
-        task_state: None,
-        power_state: 1,
-        locked: false,
-        locked_reason: None,
-        ha_enabled: None,
-        fault: None,
-    }
+    Guest::active_on(InstanceId(Uuid::from_u128(0x9100)), "g", DEAD)
 }
 
 fn retiring(change: &Change) -> Option<bool> {
@@ -399,7 +388,7 @@ fn a_guest_is_not_sent_again_while_nova_would_choose_a_dead_host() {
 
 #[test]
 fn a_guest_that_came_by_an_older_record_is_there_although_the_newest_hangs() {
-    let moved = |placed: &str, read: u64, done: &str, dies: bool| {
+    let moved = |placed: &str, read: u64, done: &str, dies: Option<Power>, old: bool| {
         let mut case = hanging(1);
         let guest = Guest { host: Some(placed.into()), ..guest_here() };
         let hangs = Migration { id: 2, dest: None, ..case.facts.migrations[&1].clone() };
@@ -407,20 +396,89 @@ fn a_guest_that_came_by_an_older_record_is_there_although_the_newest_hangs() {
         case.facts.migrations.insert(2, hangs);
         case.facts.migrations.entry(1).and_modify(|row| (row.status, row.dest) = (done.into(), dest));
         case.facts.guests.insert(guest.id, (ago(read), Some(guest.clone())));
-        if dies {
+        if let Some(power) = dies {
             let off = case.facts.proved_off["cmp-2"].clone();
+            case.facts.others_power.insert(off.host, reading(power));
             case.facts.proved_off.insert("cmp-1".into(), off);
         }
-        case.vmoves = BTreeMap::from([(guest.id, sent(&case.recovery, &guest, Stage::Accepted, 1))]);
+        let mut vmove = sent(&case.recovery, &guest, Stage::Accepted, 1);
+        vmove.known_migrations = if old { vec![1] } else { Vec::new() };
+        case.vmoves = BTreeMap::from([(guest.id, vmove)]);
         case.facts.accepted_since.insert(guest.id, ago(2_000));
         let vmoves = case.step().change.map(|change| change.vmoves).unwrap_or_default();
         vmoves.into_iter().find_map(|vmove| vmove.ends)
     };
-    assert_eq!(moved("cmp-1", 50, "done", false), Some(VmoveStatus::Succeeded));
-    assert_eq!(moved("cmp-1", 50, "done", true), Some(VmoveStatus::Ignored), "its recovery answers for it");
-    assert_eq!(moved("cmp-1", 2_001, "done", false), None, "seen before the call was taken");
-    assert_eq!(moved(DEAD, 50, "done", false), None, "not seen there yet");
-    assert_eq!(moved("cmp-1", 50, "pre-migrating", false), None, "nor is it done");
+    assert_eq!(moved("cmp-1", 50, "done", None, false), Some(VmoveStatus::Succeeded));
+    let off = Some(Power::Off);
+    assert_eq!(
+        moved("cmp-1", 50, "done", off, false),
+        Some(VmoveStatus::Ignored),
+        "its recovery answers for it"
+    );
+    let on = Some(Power::On);
+    assert_eq!(moved("cmp-1", 50, "done", on, false), Some(VmoveStatus::Succeeded), "it has power again");
+    assert_eq!(moved("cmp-1", 2_001, "done", None, false), None, "seen before the call was taken");
+    assert_eq!(moved(DEAD, 50, "done", None, false), None, "not seen there yet");
+    assert_eq!(moved("cmp-1", 50, "pre-migrating", None, false), None, "nor is it done");
+    assert_eq!(moved("cmp-1", 50, "done", None, true), None, "an evacuation of before this recovery");
+}
+
+#[test]
+fn an_older_actions_error_does_not_end_a_call_that_is_young() {
+    let ends = |accepted: u64| {
+        let mut case = hanging(1);
+        let guest = guest_here();
+        let hangs = Migration { id: 2, dest: None, ..case.facts.migrations[&1].clone() };
+        case.facts.migrations.insert(2, hangs);
+        case.facts.migrations.entry(1).and_modify(|row| row.status = "done".into());
+        case.vmoves = BTreeMap::from([(guest.id, sent(&case.recovery, &guest, Stage::Accepted, 1))]);
+        case.facts.accepted_since.insert(guest.id, ago(accepted));
+        case.facts.actions.insert(guest.id, (ago(50), Some("no valid host".into())));
+        let change = case.step().change;
+        change.is_some_and(|change| change.vmoves.iter().any(|vmove| vmove.stage != Stage::Accepted))
+    };
+    assert!(!ends(2_000), "Nova may not have begun with this call's action");
+    assert!(ends(10_001));
+}
+
+/// A person states that it is off, a second ago; what the step then does, and whether it says that the statement is void.
+fn stated(seen: fn(&mut Case)) -> (Change, Option<String>) {
+    let mut case = Case::new();
+    case.facts.evidence.beats.last_echoed = Some(ago(20_000));
+    case.facts.evidence.service = None;
+    let said = Confirmation {
+        at: ago(1_000),
+        serial: SERIAL.into(),
+        actor: "ann".into(),
+        reason: "unplugged".into(),
+    };
+    case.facts.confirmation = Some(said);
+    case.power(Power::Off);
+    seen(&mut case);
+    let change = case.step().change.unwrap_or_else(|| panic!("{:?}", case.step()));
+    let void = change.audit.iter().find(|entry| entry.what == "statement_void").map(|void| void.text.clone());
+    (change, void)
+}
+
+#[test]
+fn a_statement_is_void_by_life_since_and_its_speaker_is_told() {
+    let proved = |change: &Change| matches!(&change.body, Body::Host(body) if body.proved);
+    let (change, void) = stated(|_| {});
+    assert!(proved(&change) && void.is_none(), "{change:?}");
+    let spoke =
+        |case: &mut Case| case.facts.evidence.beats.last.iter_mut().for_each(|(_, at)| *at = ago(300));
+    let (change, void) = stated(spoke);
+    assert!(!proved(&change));
+    assert!(void.is_some_and(|text| text.contains("ann") && text.contains("0.3 s ago")));
+    let (change, void) = stated(|case| case.power(Power::On));
+    assert!(!proved(&change));
+    assert!(void.is_some_and(|text| text.contains("bmc reads On")));
+    // A moment before it: silence is waited for, and then it counts.
+    let just_before = |case: &mut Case| {
+        case.facts.evidence.beats.last.iter_mut().for_each(|(_, at)| *at = ago(1_100));
+    };
+    let (change, void) = stated(just_before);
+    assert!(!proved(&change) && void.is_none());
 }
 
 #[test]

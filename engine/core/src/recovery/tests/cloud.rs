@@ -82,16 +82,12 @@ impl Cloud {
             self.pick(&["active", "active", "active", "stopped", "error", "resized", "paused", "building"]);
         let locked = self.hit(10);
         let guest = Guest {
-            id,
-            name: format!("guest-{}", self.born),
-            host: Some(DEAD.into()),
             vm_state: vm_state.into(),
-            task_state: None,
             power_state: self.pick(&[1, 4]),
             locked,
             locked_reason: locked.then(|| "its owner's".into()),
             ha_enabled: self.hit(60).then(|| "true".into()),
-            fault: None,
+            ..Guest::active_on(id, &format!("guest-{}", self.born), DEAD)
         };
         self.guests.insert(id, guest);
         let old = self.dice.number() % 12;

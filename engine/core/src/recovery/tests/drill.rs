@@ -145,18 +145,7 @@ type Refusal = (fn(&mut Case), &'static str);
 
 #[test]
 fn a_host_that_serves_is_not_drilled() {
-    let guest = Guest {
-        id: InstanceId(Uuid::from_u128(9)),
-        name: "g".into(),
-        host: Some(DEAD.into()),
-        vm_state: "active".into(),
-        task_state: None,
-        power_state: 1,
-        locked: false,
-        locked_reason: None,
-        ha_enabled: None,
-        fault: None,
-    };
+    let guest = Guest::active_on(InstanceId(Uuid::from_u128(9)), "g", DEAD);
     let cases: &[Refusal] = &[
         (|case| case.host().maintenance.operator = false, "not on maintenance"),
         (|case| case.host().admission = Admission::Admitted, "is admitted"),

@@ -10,7 +10,7 @@ use super::scenario::{Kind, Scenario, scenarios};
 use super::world::{DEAD, SERIAL, World};
 use super::{NOON, START};
 use crate::chance::Chance;
-use crate::effect::{Done, Effect, Migration, Survey};
+use crate::effect::{Calls, Done, Effect, Migration, Survey};
 use crate::evidence::{Power, PowerReading};
 use crate::facts::{Facts, Outcome};
 use crate::fence::{DeviceAttempt, FenceProof, FenceReport, OrderAnswer, Reading, prove, state_off, waive};
@@ -156,18 +156,9 @@ fn view(drawn: &Drawn, now: Mono) -> (Recovery, BTreeMap<InstanceId, Vmove>, Fac
     );
     for (number, (stage, attempt, listed, seen, record)) in drawn.moves.iter().enumerate() {
         let id = InstanceId(Uuid::from_u128(0x9100 + number as u128));
-        let guest = Guest {
-            id,
-            name: format!("g{number}"),
-            host: Some(if *listed || *record == 3 { DEAD.into() } else { "cmp-1".into() }),
-            vm_state: "active".into(),
-            task_state: None,
-            power_state: 1,
-            locked: false,
-            locked_reason: None,
-            ha_enabled: Some("true".into()),
-            fault: None,
-        };
+        let place = if *listed || *record == 3 { DEAD } else { "cmp-1" };
+        let guest =
+            Guest { ha_enabled: Some("true".into()), ..Guest::active_on(id, &format!("g{number}"), place) };
         let stage = if *stage < 5 { Stage::Ready } else { Stage::ALL[usize::from(*stage)] };
         moves.insert(id, vmove(&recovery, &guest, stage, *attempt));
         facts.guests.extend(seen.map(|age| (id, (ago(age), Some(guest.clone())))));
@@ -261,6 +252,24 @@ proptest! {
         prop_assert!(step.wait.until > START && step.wait.until <= START + Duration::from_secs(5), "{:?}", step.wait.until);
     }
 
+    /// A storm asks Nova no more than one host's death may: what others leave is not exceeded, and is looked at again soon.
+    #[test]
+    fn a_step_keeps_to_the_room_that_others_leave(drawn in drawn(), out in 0usize..3, back in 0usize..3) {
+        let (recovery, vmoves, mut facts) = view(&drawn, START);
+        let mut acts = |room| {
+            facts.room = room;
+            let view = View { recovery: &recovery, vmoves: &vmoves, facts: &facts, now: START, stamp: NOON };
+            let step = step(view, &mut Chance::new(7));
+            (Calls::of(draws(&step, |_| true)), step.wait.until)
+        };
+        let (alone, _) = acts(None);
+        let (crowded, until) = acts(Some(Calls { out, back }));
+        prop_assert!(crowded.out <= out && crowded.back <= back, "{crowded:?} of {out} and {back}");
+        if alone != crowded {
+            prop_assert!(until <= START + Duration::from_millis(500), "it looks again at {until:?}");
+        }
+    }
+
     /// I23: only spans count.
     #[test]
     fn a_step_does_not_know_what_time_it_is(drawn in drawn(), shift in 1u64..1_000_000_000_000) {
@@ -336,18 +345,7 @@ fn i9_an_old_action_s_error_does_not_end_a_new_evacuation() {
         evacuated: true,
         ..HostRecovery::new()
     });
-    let guest = Guest {
-        id: InstanceId(Uuid::from_u128(0x9100)),
-        name: "g".into(),
-        host: Some(DEAD.into()),
-        vm_state: "active".into(),
-        task_state: None,
-        power_state: 1,
-        locked: false,
-        locked_reason: None,
-        ha_enabled: None,
-        fault: None,
-    };
+    let guest = Guest::active_on(InstanceId(Uuid::from_u128(0x9100)), "g", DEAD);
     let row = |id, status: &str| Migration {
         id,
         instance: guest.id,

@@ -21,7 +21,7 @@ use crate::host::{Admission, Asked, FailureDomain, Host, SetByUs};
 use crate::id::{BootId, EngineId, HostId, InstanceId, NotificationId, RecoveryId, SegmentId};
 use crate::recovery::host::{HostRecovery, Purpose};
 use crate::recovery::{Body, Recovery, Subject, Vmove, WORKFLOW_VERSION};
-use crate::runner::{Commit, HostCondition, HostPatch, Intent, Op, Reply, Runner, Sight};
+use crate::runner::{Commit, Intent, Op, Reply, Runner, Sight};
 use crate::time::{Mono, Stamp};
 
 pub(crate) const DEAD: &str = "cmp-dead";
@@ -540,8 +540,17 @@ impl World {
             let open = self.store.unresolved.values().filter(|known| known.open_key.as_ref() == Some(key));
             open.into_iter().any(|known| !commit.resolved.iter().any(|end| end.intent == known.id))
         });
-        if doubled || !commit.hosts.iter().all(|(id, patch)| self.holds(*id, patch)) {
-            return Reply::Conflict("a condition does not hold".into());
+        if doubled {
+            return Reply::Conflict("an intent of that key is open".into());
+        }
+        let before = (self.store.host.clone(), self.store.reserve.clone());
+        for (id, patch) in &commit.hosts {
+            let row = self.row_of(*id);
+            if let Err(why) = patch.apply(row) {
+                (self.store.host, self.store.reserve) = before;
+                return Reply::Conflict(why);
+            }
+            row.version += 1;
         }
         self.apply(commit);
         if kind < 12 { Reply::Ambiguous } else { Reply::Committed(self.store.recovery.version) }
@@ -551,18 +560,10 @@ impl World {
         if id == self.store.host.id { &mut self.store.host } else { &mut self.store.reserve }
     }
 
-    fn holds(&mut self, id: HostId, patch: &HostPatch) -> bool {
-        let row = self.row_of(id);
-        match &patch.only_if {
-            None => true,
-            Some(HostCondition::ReservedAndFree) => row.reserved && row.reserved_by.is_none(),
-            Some(HostCondition::BootNumber(number)) => row.boot_number == *number,
-            Some(HostCondition::Version(version)) => row.version == *version,
-            Some(HostCondition::Admission(admission)) => row.admission == *admission,
-        }
-    }
-
     fn apply(&mut self, commit: &Commit) {
+        if commit.audit.iter().any(|entry| entry.what == "statement_void") {
+            self.confirmation = None;
+        }
         self.recovering |= commit.opens.iter().any(|opened| matches!(opened.body, Body::Host(_)));
         self.store.applied.insert(commit.nonce);
         self.store.recovery = commit.recovery.clone();
@@ -572,25 +573,7 @@ impl World {
             self.store.unresolved.remove(&end.intent);
         }
         self.store.unresolved.extend(commit.intents.iter().map(|intent| (intent.id, intent.clone())));
-        for (id, patch) in &commit.hosts {
-            patch_row(self.row_of(*id), patch);
-        }
     }
-}
-
-fn patch_row(row: &mut Host, patch: &HostPatch) {
-    row.version += 1;
-    row.admission = patch.admission.unwrap_or(row.admission);
-    row.maintenance.recovery = patch.maintenance_recovery.unwrap_or(row.maintenance.recovery);
-    (row.reserved, row.reserved_by) = patch.reserved.unwrap_or((row.reserved, row.reserved_by));
-    row.proof = patch.proof.clone().unwrap_or(row.proof.take());
-    row.set_by_us = patch.set_by_us.unwrap_or(row.set_by_us);
-    (row.boot_number, row.boot) = patch.boot.unwrap_or((row.boot_number, row.boot));
-    row.retired_boots.extend(patch.retire_boot);
-    if patch.unstrand {
-        row.stranded.clear();
-    }
-    row.stranded.extend(patch.strand);
 }
 
 fn row(id: HostId, name: &str, reserved: bool) -> Host {

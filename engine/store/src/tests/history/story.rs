@@ -162,7 +162,14 @@ impl Story {
         if self.rng.random_ratio(1, 3) {
             let admission = [Admission::Out, Admission::In, Admission::Admitted][self.rng.random_range(0..3)];
             let only_if = self.rng.random_ratio(1, 4).then_some(HostCondition::Admission(Admission::In));
-            let patch = HostPatch { admission: Some(admission), only_if, ..HostPatch::default() };
+            let guest = InstanceId(Uuid::from_u128(self.rng.random_range(0..3)));
+            let patch = HostPatch {
+                admission: Some(admission),
+                only_if,
+                unstrand: self.rng.random_ratio(1, 4),
+                strand: self.rng.random_ratio(1, 3).then_some(guest),
+                ..HostPatch::default()
+            };
             draft.hosts.push((recovery.subject.host(), patch));
         }
         draft.audit = vec![Entry::new("evacuation_ordered", "x", json!({"n": self.rng.random_range(0..9)}))];
