@@ -32,24 +32,27 @@ pub async fn run(shared: Arc<Shared>) {
 async fn checkpoints(shared: &Shared) {
     let mut listed = Listed::default();
     while sleep(shared, CHECKPOINT).await {
-        if !shared.may_act(clock::mono()) {
-            continue;
+        if shared.may_act(clock::mono()) {
+            listed = checkpoint(shared, &listed).await;
         }
-        let seen = &listed;
-        let written =
-            write(&shared.db, async |tx| audit::checkpoint_changes(tx, seen, clock::stamp()).await).await;
-        match written {
-            Ok((now, new)) => {
-                listed = now;
-                if new {
-                    crate::rewind::checkpointed(shared).await;
-                }
+    }
+}
+
+/// Lists the heads that moved since `listed`, and remembers that list beside the database. The answer is what is listed now.
+pub async fn checkpoint(shared: &Shared, listed: &Listed) -> Listed {
+    let written =
+        write(&shared.db, async |tx| audit::checkpoint_changes(tx, listed, clock::stamp()).await).await;
+    match written {
+        Ok((now, new)) => {
+            if new {
+                crate::rewind::checkpointed(shared).await;
             }
-            Err(error) => {
-                // What was listed is not known any more, should the commit have happened.
-                listed = Listed::default();
-                tracing::warn!(%error, "the audit's heads could not be listed; tried again in a minute");
-            }
+            now
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the audit's heads could not be listed; tried again in a minute");
+            // What was listed is not known any more, should the commit have happened.
+            Listed::default()
         }
     }
 }

@@ -9,9 +9,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod kit;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 use halberd_sim::WorldSpec;
 use halberd_sim::shell::Cloud;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use uuid::Uuid;
+
+use kit::http::{Client, request};
+use kit::{Server, Setting, binary, load, machine};
 
 /// The original at its best on 2 cores, by the issue that asked for this: requests per second at 1 and at 16 clients, where known.
 const GET_SEGMENTS: [Option<f64>; 2] = [Some(410.0), Some(817.0)];
@@ -49,7 +49,7 @@ async fn main() {
 
     println!("auth = \"none\"");
     heading();
-    let server = Server::start(&binary, "none").await;
+    let server = start(&binary, "none").await;
     let site = set_up(&server).await;
     let idle = server.rss_mb();
     let plain = |path: &str| Job::get(path, &[]);
@@ -65,7 +65,7 @@ async fn main() {
 
     println!("\nauth = \"keystone\" (token known to the service's cache)");
     heading();
-    let server = Server::start(&binary, "keystone").await;
+    let server = start(&binary, "keystone").await;
     let token = server.token().await;
     let headers = [("X-Auth-Token", token.as_str())];
     for n in 0..SEGMENTS {
@@ -73,6 +73,12 @@ async fn main() {
     }
     row("GET segments (10)", &server, &Job::get("/v1/segments", &headers), GET_SEGMENTS_KEYSTONE, span).await;
     println!("\nload after: {}", load());
+}
+
+async fn start(binary: &Path, auth: &str) -> Server {
+    let spec = WorldSpec { api_latency_ms: 0, ..WorldSpec::spread(3, 6) };
+    let cloud = Arc::new(Cloud::start(spec).await.unwrap());
+    Server::start(binary, cloud, Setting { auth, ..Setting::default() }).await
 }
 
 /// What is asked, over and over.
@@ -187,208 +193,4 @@ async fn set_up(server: &Server) -> Site {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Site { host, notification }
-}
-
-/// `halberd serve`, and the cloud around it. Both end when it is dropped.
-struct Server {
-    child: Child,
-    address: String,
-    cloud: Cloud,
-    _dir: TempDir,
-}
-
-impl Server {
-    async fn start(binary: &Path, auth: &str) -> Server {
-        let cloud = Cloud::start(WorldSpec { api_latency_ms: 0, ..WorldSpec::spread(3, 6) }).await.unwrap();
-        let login = cloud.login("halberd").unwrap();
-        let dir = TempDir::new().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let database = dir.path().join("halberd.db");
-        let config = format!(
-            "[database]\nurl = \"sqlite:{}\"\n[api]\nlisten = \"{address}\"\nauth = \"{auth}\"\n[openstack]\nauth_url = \"{}\"\n\
-             username = \"{}\"\npassword = \"{}\"\nproject_name = \"{}\"\nuser_domain_name = \"{domain}\"\n\
-             project_domain_name = \"{domain}\"\n",
-            database.display(),
-            login.auth_url,
-            login.username,
-            login.password,
-            login.project_name,
-            domain = login.domain_name,
-        );
-        let file = dir.path().join("halberd.toml");
-        fs::write(&file, config).unwrap();
-        let log = fs::File::create(dir.path().join("halberd.log")).unwrap();
-        let child = Command::new(binary)
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
-        let mut server = Server { child, address, cloud, _dir: dir };
-        let begin = Instant::now();
-        while TcpStream::connect(&server.address).await.is_err() {
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none() && begin.elapsed() < Duration::from_secs(20), "{}", server.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        server
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self._dir.path().join("halberd.log")).unwrap_or_default()
-    }
-
-    async fn once(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> (u16, Value) {
-        once(&self.address, method, path, headers, body).await
-    }
-
-    async fn made(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Value {
-        let (status, made) = self.once("POST", path, headers, Some(body)).await;
-        assert!(matches!(status, 201 | 202), "{path}: {status} {made}\n{}", self.log());
-        made
-    }
-
-    /// An administrator's token, from the simulated Keystone.
-    async fn token(&self) -> String {
-        let login = self.cloud.login("admin").unwrap();
-        let url = login.auth_url.trim_start_matches("http://").to_owned();
-        let (address, path) = url.split_once('/').unwrap();
-        let domain = json!({ "name": login.domain_name });
-        let body = json!({ "auth": {
-            "identity": { "methods": ["password"], "password": { "user": {
-                "name": login.username, "password": login.password, "domain": domain } } },
-            "scope": { "project": { "name": login.project_name, "domain": domain } } } });
-        let mut client = Client::to(address).await;
-        let headers = [("Content-Type", "application/json")];
-        let status = client
-            .ask(&request("POST", &format!("/{path}/auth/tokens"), &headers, Some(&body.to_string())))
-            .await;
-        assert_eq!(status, 201, "{}", client.body());
-        client.header("x-subject-token").unwrap()
-    }
-
-    /// Resident memory, MB of a million bytes.
-    fn rss_mb(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1_024.0 / 1e6
-    }
-
-    /// Processor time used so far, of all threads, from the scheduler's own count (nanoseconds).
-    fn cpu_us(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let of = |path: PathBuf| -> Option<u64> {
-            fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
-        };
-        tasks.filter_map(|task| of(task.ok()?.path())).sum::<u64>() / 1_000
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One kept connection; the last answer stands in `buffer`.
-struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    head: usize,
-}
-
-impl Client {
-    async fn to(address: &str) -> Client {
-        let stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, buffer: Vec::with_capacity(64 * 1024), head: 0 }
-    }
-
-    async fn ask(&mut self, request: &[u8]) -> u16 {
-        self.stream.write_all(request).await.unwrap();
-        self.buffer.clear();
-        let mut whole = None;
-        while whole.is_none_or(|whole| self.buffer.len() < whole) {
-            let read = self.stream.read_buf(&mut self.buffer).await.unwrap();
-            assert_ne!(read, 0, "the service closed the connection");
-            if whole.is_none()
-                && let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n")
-            {
-                self.head = end + 4;
-                let length = self.header("content-length").map_or(0, |text| text.parse().unwrap());
-                whole = Some(self.head + length);
-            }
-        }
-        std::str::from_utf8(&self.buffer[9..12]).unwrap().parse().unwrap()
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        let head = std::str::from_utf8(&self.buffer[..self.head]).unwrap();
-        let value = head
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
-        value.map(|(_, value)| value.to_owned())
-    }
-
-    fn body(&self) -> String {
-        String::from_utf8_lossy(&self.buffer[self.head..]).into_owned()
-    }
-}
-
-async fn once(
-    address: &str,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Option<&Value>,
-) -> (u16, Value) {
-    let mut client = Client::to(address).await;
-    let status = client.ask(&request(method, path, headers, body.map(Value::to_string).as_deref())).await;
-    (status, serde_json::from_str(&client.body()).unwrap_or(Value::Null))
-}
-
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Vec<u8> {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: bench\r\n");
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    match body {
-        Some(body) => text += &format!("Content-Length: {}\r\n\r\n{body}", body.len()),
-        None => text += "\r\n",
-    }
-    text.into_bytes()
-}
-
-/// The program to measure.
-fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("HALBERD") {
-        return path.into();
-    }
-    // target/release/deps/api-HASH
-    let own = std::env::current_exe().unwrap();
-    let path = own.parent().and_then(Path::parent).unwrap().join("halberd");
-    assert!(path.exists(), "{} is missing: cargo build --release -p halberd, or set HALBERD", path.display());
-    path
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    format!("{cores} cores, {}", model.map_or("unknown CPU", |(_, model)| model))
-}
-
-fn load() -> String {
-    fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }

@@ -214,3 +214,30 @@ async fn text_and_missing_content_types_are_json() {
         .expect(202);
     kit.ask("POST", "/v1/notifications", &[], host_down("cmp-01").to_string()).await.expect(409);
 }
+
+/// A word of a newer version, or a hand in the database: the row is named with its column, and the rest is served.
+#[tokio::test]
+async fn a_row_that_nobody_can_read_is_named_by_readiness_and_the_rest_is_served() {
+    let kit = kit().await;
+    let segment = kit.segment("a").await;
+    let (odd, sound) = (kit.host(&segment, "cmp-01").await, kit.host(&segment, "cmp-02").await);
+    let unreadable = async || {
+        let readiness = kit.get("/halberd/v1/readiness").await.expect(200).json();
+        let checks = readiness["checks"].as_array().unwrap_or_else(|| panic!("{readiness}")).clone();
+        checks.into_iter().filter(|check| check["check"] == "rows_readable").collect::<Vec<Value>>()
+    };
+    assert_eq!(unreadable().await, Vec::<Value>::new());
+    kit.tamper("UPDATE hosts SET admission = 'entangled' WHERE name = 'cmp-01'").await;
+    let named = unreadable().await;
+    assert_eq!(named.len(), 1, "{named:?}");
+    let reason = named[0]["reason"].as_str().unwrap();
+    for part in ["hosts", &odd, "admission", "entangled"] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    assert_eq!(named[0]["level"], "red");
+    assert!(named[0]["remedy"].as_str().unwrap().contains("Mend the row"));
+    kit.get(&format!("/v1/segments/{segment}/hosts/{sound}")).await.expect(200);
+    kit.report(&host_down("cmp-02")).await.expect(202);
+    kit.tamper("UPDATE hosts SET admission = 'in' WHERE name = 'cmp-01'").await;
+    assert_eq!(unreadable().await, Vec::<Value>::new());
+}

@@ -11,6 +11,8 @@ use halberd_api::{ApiConfig, App, AuthMode, Parts, router};
 use halberd_store::db::Options;
 use halberd_store::{Access, Db, Sealer};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -138,6 +140,14 @@ impl Kit {
 
     pub async fn report(&self, body: &Value) -> Answer {
         self.ask("POST", "/v1/notifications", &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// Changes the database behind everybody's back.
+    pub async fn tamper(&self, sql: &'static str) {
+        let options = SqliteConnectOptions::new().filename(self.dir.path().join("halberd.db"));
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// The same file opened once more, as another process would.

@@ -130,6 +130,11 @@ pub struct Server {
 
 /// A Galera cluster of MariaDB servers on this machine, the first node first. `None`: it is not installed.
 pub fn galera(nodes: usize) -> Option<Vec<Server>> {
+    galera_with(nodes, &[])
+}
+
+/// The same with settings besides (`name=value`).
+pub fn galera_with(nodes: usize, more: &[&str]) -> Option<Vec<Server>> {
     let library = ["/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so"];
     let Some(library) = library.into_iter().find(|path| Path::new(path).exists()) else {
         let required = std::env::var(REQUIRE).is_ok_and(|value| value == "1");
@@ -160,6 +165,7 @@ pub fn galera(nodes: usize) -> Option<Vec<Server>> {
             "binlog-format=ROW".to_owned(),
             "innodb-autoinc-lock-mode=2".to_owned(),
         ];
+        settings.extend(more.iter().map(|setting| (*setting).to_owned()));
         if n == 0 {
             settings.push("wsrep-new-cluster".to_owned());
         }

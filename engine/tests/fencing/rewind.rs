@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use halberd_core::audit::Entry;
 use halberd_core::event::EventKind;
 use halberd_core::host::Admission;
 use halberd_core::recovery::StateWord;
 use halberd_core::rewind::EPOCH_STEP;
+use halberd_engine::retention::checkpoint;
 use halberd_sim::{BmcFault, Fault, Power, What, WorldSpec};
+use halberd_store::audit::Listed;
 use halberd_store::rewind::Rewound;
-use halberd_store::{Tx, rewind, settings, write};
+use halberd_store::{Tx, audit, rewind, settings, write};
 
 use crate::kit::{KEY, Kit, small};
 
@@ -203,6 +206,21 @@ async fn a_restore_that_says_so_is_believed() {
     let shown = kit.shared().reconcile_only().expect("it stands still from its first moment");
     assert!(shown.contains("restored") && shown.contains("halberd reconcile leave"), "{shown}");
     kit.until("the end", async || kit.shared().reconcile_only().is_none().then_some(())).await;
+}
+
+/// The list of all chains is itself watched: one that lacks its last entries belongs to a database of before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_chains_that_became_shorter_is_found() {
+    let kit = start(small()).await;
+    let entry = [Entry::new("hosts_imported", "by ann", serde_json::json!({}))];
+    let now = halberd_engine::clock::stamp();
+    write(&kit.db, async |tx| audit::append(tx, "api:test", 0, &entry, now).await).await.unwrap();
+    checkpoint(kit.shared(), &Listed::default()).await;
+    renewals(&kit, 1).await;
+    assert!(!rewind::stands(&kit.db).await.unwrap(), "what was just listed is there");
+    kit.sql("UPDATE audit_heads SET sequence = 0 WHERE chain = 'checkpoints'").await;
+    let row = standing(&kit).await;
+    assert!(row.why.contains("the chain of checkpoints has 0 records, 1 were known"), "{}", row.why);
 }
 
 /// A file of another database, a broken one: named errors, and the file is as it was.

@@ -243,10 +243,11 @@ fn config(spec: &SiteSpec, cloud: &Cloud, port: u16, policy: &Policy, dir: &Path
     let mut config = Config::unconfigured();
     let url = spec.database.clone().unwrap_or_else(|| format!("sqlite:{}", dir.join("halberd.db").display()));
     if !url.starts_with("sqlite:") {
-        // A server's database has no directory of its own for the key that seals what lies in it.
+        // A server's database has no directory of its own for the key that seals what lies in it, and for what is remembered of it.
         let key = dir.join("halberd.key");
         halberd_store::Sealer::from_file_or_new(&key)?;
         config.engine.secrets_key_file = Some(key);
+        config.engine.high_water_file = Some(dir.join("halberd.high-water"));
     }
     config.database.url = SecretString::from(url);
     config.api.listen = any;
