@@ -62,6 +62,8 @@ def galera_partition(stage):
     stopped = time.monotonic()
     check_refused(stage, lonely, stage.spare(), "in a minority")
     stage.journal.chatter(6, engines=others)
+    # Before the next dies: Nova may have chosen that one, and a call lost with its destination waits for a person (F43).
+    until("the majority has taken over", stage.victims_are_back, 90, 0.5)
     stage.strike(engines=others)
     until("the majority recovers all", lambda: stage.evacuations() >= 12, 90)
     healed = time.monotonic()
