@@ -1,8 +1,7 @@
 //! Turning what was reported, seen or wished for into recoveries. A notification is a claim: it opens a recovery in Confirming,
 //! and what is believed is decided there (DESIGN 2.1).
 
-use std::collections::btree_map;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
 use halberd_core::audit::Entry;
@@ -52,7 +51,17 @@ pub async fn take_reports(shared: &Arc<Shared>, first: bool) -> halberd_store::R
             }
         }
     }
-    settle(shared, &settled).await?;
+    match settle(shared, &settled).await {
+        // One that cannot be told holds no other up.
+        Err(error) if !error.is_unavailable() => {
+            for one in settled.chunks(1) {
+                if let Err(error) = settle(shared, one).await {
+                    tracing::error!(notification = %one[0].0.id, %error, "the report could not be settled; it is tried again");
+                }
+            }
+        }
+        outcome => outcome?,
+    }
     // More wait: a full round is followed by the next at once.
     if reports.len() == ROUND as usize && !settled.is_empty() {
         shared.nudge.notify_one();

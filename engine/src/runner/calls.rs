@@ -44,6 +44,8 @@ impl Share {
     /// Polls the runner within what is left: nobody else decides meanwhile, so that all together keep to the bound.
     pub fn poll(&mut self, runner: &mut Runner, poll: impl FnOnce(&mut Runner) -> Vec<Op>) -> Vec<Op> {
         let mut left = self.account.left();
+        // What was decided and not handed out is decided again, or handed out.
+        put(&mut left, self.held, 1);
         let room = |left: isize| usize::try_from(left).unwrap_or(0);
         runner.facts.room = Some(Calls { out: room(left[0]), back: room(left[1]) });
         let ops = poll(runner);
@@ -52,7 +54,6 @@ impl Share {
             Op::Effect { effect, .. } => Some(effect),
             _ => None,
         }));
-        put(&mut left, self.held, 1);
         put(&mut left, unsent, -1);
         put(&mut left, sent, -1);
         self.held = unsent;
@@ -92,9 +93,38 @@ fn put(left: &mut Left, calls: Calls, sign: isize) {
 #[cfg(test)]
 mod tests {
     use halberd_core::id::InstanceId;
+    use halberd_core::recovery::host::HostState;
+    use halberd_core::time::Mono;
     use uuid::Uuid;
 
     use super::*;
+    use crate::wishes::tests::recovery;
+
+    #[test]
+    fn what_one_hands_out_is_not_there_for_another_until_it_ended() {
+        let account = Account::new(2);
+        let effect = Effect::Evacuate { instance: InstanceId(Uuid::nil()), to: None };
+        let op = || Op::Effect { intent: Uuid::nil(), epoch: 1, effect: effect.clone() };
+        let runner = || Runner::new(recovery(1, HostState::Confirming), vec![], vec![], 1, Mono(0));
+        let (mut one, mut other) = (Share::of(&account), Share::of(&account));
+        let room = |share: &mut Share, ops: Vec<Op>| {
+            let mut seen = None;
+            share.poll(&mut runner(), |runner| {
+                seen = runner.facts.room;
+                ops
+            });
+            seen.expect("an engine counts")
+        };
+        assert_eq!(room(&mut one, vec![op()]), Calls { out: 2, back: 2 });
+        let first = one.call(&effect);
+        assert_eq!(room(&mut other, vec![op()]), Calls { out: 1, back: 2 });
+        let second = other.call(&effect);
+        assert_eq!(room(&mut one, vec![]), Calls { out: 0, back: 2 });
+        drop((first, one));
+        assert_eq!(room(&mut other, vec![]), Calls { out: 1, back: 2 }, "its recovery may be gone");
+        drop(second);
+        assert_eq!(room(&mut other, vec![]), Calls { out: 2, back: 2 });
+    }
 
     #[test]
     fn what_was_held_or_sent_goes_back_however_it_ends() {

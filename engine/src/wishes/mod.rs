@@ -264,4 +264,4 @@ fn who(wish: &NewWish) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

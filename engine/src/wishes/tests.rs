@@ -20,7 +20,7 @@ fn wish(n: u128) -> WishId {
     WishId(Uuid::from_u128(n))
 }
 
-fn recovery(n: u128, state: HostState) -> Recovery {
+pub(crate) fn recovery(n: u128, state: HostState) -> Recovery {
     let host = HostId(Uuid::from_u128(9));
     Recovery {
         id: RecoveryId(Uuid::from_u128(n)),

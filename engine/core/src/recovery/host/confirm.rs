@@ -115,11 +115,6 @@ enum Against {
 /// Whoever states it looked at a machine, perhaps at another one: what is seen of this one since then counts more.
 fn against(draft: &Draft<'_>, said: &Confirmation, read: Option<&PowerReading>) -> Option<Against> {
     let (evidence, now) = (&draft.view.facts.evidence, draft.view.now);
-    let beats = evidence.beats.last_any().max(evidence.beats.retired_echoed);
-    if let Some(at) = beats.filter(|at| *at > said.at) {
-        let ago = now.since(at).as_millis() as f64 / 1_000.0;
-        return Some(Against::Since(format!("its agent spoke {ago:.1} s ago")));
-    }
     if let Some(reading) = read.filter(|reading| reading.power == Power::On) {
         return Some(Against::Since(format!(
             "{} reads On (is that device wrong, mend it or take it off the host)",
